@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DP_BASE_FRAME_H
+#define DP_BASE_FRAME_H
+
+#include <stdint.h>
+
+/*
+ * A frame is one normalised code address: a module's id in the upper 16 bits and the offset in that
+ * module's file (file_off) in the lower 48. Module 0 means that no mapped file is known there, and
+ * the lower bits are then the address in the process itself (avma). User addresses and file offsets
+ * fit 48 bits on every architecture that is supported (47-bit user space).
+ *
+ * A frame is a *lookup* address: for a return address the normaliser has already subtracted 1.
+ */
+#define DP_FRAME_OFFSET_BITS 48
+#define DP_FRAME_OFFSET_MASK ((UINT64_C(1) << DP_FRAME_OFFSET_BITS) - 1)
+#define DP_FRAME_MAX_MODULE 0xffffu
+
+static inline uint64_t dp_frame_make(uint32_t module, uint64_t offset)
+{
+	return ((uint64_t)module << DP_FRAME_OFFSET_BITS) | (offset & DP_FRAME_OFFSET_MASK);
+}
+
+static inline uint32_t dp_frame_module(uint64_t frame)
+{
+	return (uint32_t)(frame >> DP_FRAME_OFFSET_BITS);
+}
+
+static inline uint64_t dp_frame_offset(uint64_t frame)
+{
+	return frame & DP_FRAME_OFFSET_MASK;
+}
+
+#endif

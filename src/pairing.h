@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DP_PAIRING_H
+#define DP_PAIRING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "perf/record.h"
+#include "src/allocator.h"
+#include "src/heap.h"
+
+/*
+ * Pairs the entries and returns of allocation functions, per thread, and tells the heap what they
+ * mean: what is allocated inside an allocation counts once, at the outermost call.
+ */
+
+struct dp_pairing;
+
+/* Gives the id of the stack of an ALLOC_ENTRY event; called only for calls that are sampled. */
+typedef uint32_t dp_intern_stack_fn(void *context, const struct dp_event *event);
+
+struct dp_pairing_stats {
+	uint64_t n_entries;   /* entry events */
+	uint64_t n_returns;   /* return events */
+	uint64_t n_calls;     /* outermost calls that returned with an object */
+	uint64_t n_nested;    /* calls inside another, counted with it */
+	uint64_t n_failed;    /* outermost calls that returned none */
+	uint64_t n_abandoned; /* entries whose return never came (longjmp, kernel limit, thread
+				 ended) */
+	uint64_t n_unpaired_returns; /* returns without an entry (in flight at attach, or the entry
+					was lost) */
+	uint64_t n_forgotten;	     /* entries dropped because records were lost */
+	uint64_t n_no_room;	     /* entries beyond the bounds of threads or depth */
+};
+
+/*
+ * @heap: borrowed, must outlive it. @max_threads: bound of threads with pending calls.
+ * @intern: called with @context. Returns 0 or -ENOMEM.
+ */
+int dp_pairing_new(struct dp_pairing **ret, struct dp_heap *heap, size_t max_threads,
+		   dp_intern_stack_fn *intern, void *context);
+void dp_pairing_free(struct dp_pairing *pairing);
+
+/* An ALLOC_ENTRY event of @function. Returns 0 or -ENOMEM. */
+int dp_pairing_entry(struct dp_pairing *pairing, const struct dp_event *event,
+		     const struct dp_alloc_function *function);
+
+/* An ALLOC_RETURN event of @function. Returns 0 or -ENOMEM. */
+int dp_pairing_return(struct dp_pairing *pairing, const struct dp_event *event,
+		      const struct dp_alloc_function *function);
+
+/* A FREE event. */
+void dp_pairing_free_call(struct dp_pairing *pairing, const struct dp_event *event,
+			  const struct dp_alloc_function *function);
+
+/* Thread @tid ended. */
+void dp_pairing_thread_exit(struct dp_pairing *pairing, uint32_t tid);
+
+/* Records were lost: every pending call may have lost its return, so all are forgotten. */
+void dp_pairing_gap(struct dp_pairing *pairing);
+
+/* Calls that were entered and have not returned: what will be counted later. */
+size_t dp_pairing_pending(const struct dp_pairing *pairing);
+
+const struct dp_pairing_stats *dp_pairing_get_stats(const struct dp_pairing *pairing);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DP_SYMBOLIZE_SPACE_H
+#define DP_SYMBOLIZE_SPACE_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "src/base/error.h"
+#include "symbolize/module.h"
+
+/*
+ * The executable mappings of one process: what normalises an address of the process (avma) into a
+ * frame (module and file offset) while the process lives.
+ */
+
+struct dp_space;
+
+struct dp_space_range {
+	uint64_t start, end; /* avma, end exclusive */
+	uint64_t file_off;
+	uint32_t module; /* 0: anonymous code (JIT) */
+};
+
+/*
+ * Creates an empty address space of process @pid, whose modules are kept in @modules (borrowed;
+ * must outlive it). Returns 0 or -ENOMEM.
+ */
+int dp_space_new(struct dp_space **ret, struct dp_modules *modules, pid_t pid);
+
+/* Frees it; the modules stay. NULL is allowed. */
+void dp_space_free(struct dp_space *space);
+
+/*
+ * Replaces all ranges by the executable mappings in /proc/PID/maps, opening files not yet known
+ * through /proc/PID/map_files (so deleted and replaced files, and files of another mount namespace,
+ * are the right ones), then /proc/PID/root. A process whose main thread has exited is read through
+ * a thread that lives. Ranges that became the same keep their module id.
+ *
+ * Blocks on file reads. Returns 0, -ESRCH (the process is gone), -EACCES/-EPERM, -ENOMEM, with a
+ * sentence in @err.
+ */
+int dp_space_load(struct dp_space *space, struct dp_error *err);
+
+/*
+ * Adds one executable mapping that appeared (a perf MMAP2 record), replacing what it overlaps. The
+ * file is opened through /proc/PID/map_files at once; when it is gone already the module is opaque.
+ *
+ * @path: as the kernel wrote it. Returns 0 or -ENOMEM.
+ */
+int dp_space_add(struct dp_space *space, uint64_t start, uint64_t end, uint64_t file_off,
+		 const char *path);
+
+/*
+ * Grows whenever a range is added, removed or replaced: a cache keyed by raw addresses is valid for
+ * one generation.
+ */
+uint64_t dp_space_generation(const struct dp_space *space);
+
+/*
+ * Normalises @avma. Where no executable range holds it, module is 0 and the offset is the avma.
+ * Never fails, does not allocate: one binary search.
+ */
+uint64_t dp_space_frame(const struct dp_space *space, uint64_t avma);
+
+/* The ranges in ascending order, valid until the next call that changes @space. */
+const struct dp_space_range *dp_space_ranges(const struct dp_space *space, size_t *ret_n);
+
+/*
+ * A mapping that a frame's module and offset lay in, the latest one if there were several; mappings
+ * that have since been closed are remembered. Returns 0 or -ENOENT.
+ */
+int dp_space_mapping_of(const struct dp_space *space, uint64_t frame, struct dp_space_range *ret);
+
+#endif

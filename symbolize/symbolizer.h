@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DP_SYMBOLIZE_SYMBOLIZER_H
+#define DP_SYMBOLIZE_SYMBOLIZER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "symbolize/module.h"
+
+/*
+ * Frames to names: function, file and line, with every inlined call, from DWARF where there is some
+ * and from the symbol table where not. Each frame is resolved once and remembered.
+ */
+
+struct dp_symbolizer;
+
+struct dp_line {
+	const char *function;	 /* demangled; "" is never given */
+	const char *system_name; /* as in the file; equal to function when not mangled */
+	const char *file;	 /* source path; "" if unknown */
+	int64_t line;		 /* 0 if unknown */
+	int64_t start_line;	 /* of the function; 0 if unknown */
+};
+
+enum dp_symbol_source {
+	DP_SYMBOL_DWARF,
+	DP_SYMBOL_TABLE, /* .symtab or .dynsym */
+	DP_SYMBOL_NONE,	 /* nothing known: the caller shows module+0xoffset */
+};
+
+struct dp_symbol {
+	const struct dp_line *lines; /* innermost inlined call first */
+	size_t n_lines;		     /* 0 if and only if source is NONE */
+	enum dp_symbol_source source;
+};
+
+/*
+ * Creates a symbolizer over @modules (borrowed; must outlive it). Returns 0 or -ENOMEM.
+ */
+int dp_symbolizer_new(struct dp_symbolizer **ret, struct dp_modules *modules);
+
+/* Frees it and every string that it gave. NULL is allowed. */
+void dp_symbolizer_free(struct dp_symbolizer *symbolizer);
+
+/*
+ * Resolves @frame (a lookup address: 1 is already subtracted from return addresses).
+ *
+ * @ret: lives as long as @symbolizer. Corrupt debug information gives what can be had, never an
+ * error. May read files at the first frame of a module; one caller at a time. Returns 0 or -ENOMEM.
+ */
+int dp_symbolizer_resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret);
+
+#endif
