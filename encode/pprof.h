@@ -7,8 +7,15 @@
 #include <stdint.h>
 
 /*
- * Builds one profile in pprof's format (profile.proto, package perftools.profiles). Strings,
- * functions and locations are de-duplicated here; the caller names them by content and gets ids.
+ * Builds one profile in pprof's format (profile.proto, package perftools.profiles). Strings
+ * and functions are de-duplicated here; the caller gives them by content. Every text may be any
+ * bytes, or NULL for "": a byte that is not part of valid UTF-8 is written as '?', because a proto3
+ * string must be UTF-8 and strict readers refuse the whole profile otherwise.
+ *
+ * A call that fails leaves a valid profile and may be repeated. Memory grows linearly with what is
+ * added; nothing here blocks. One thread at a time per profile.
+ *
+ * Source: google/pprof, proto/profile.proto.
  */
 
 struct dp_pprof;
@@ -76,15 +83,15 @@ void dp_pprof_set_mapping_flags(struct dp_pprof *profile, uint64_t id, bool has_
 /*
  * Adds a location and gives its id (from 1). Not de-duplicated: the caller keeps frame → id.
  *
- * @mapping_id: 0 for none. @lines: innermost inlined call first, may be NULL if @n_lines is 0.
- * Returns 0 or -ENOMEM.
+ * @mapping_id: 0 for none, else one that dp_pprof_add_mapping() gave. @lines: innermost inlined
+ * call first, may be NULL if @n_lines is 0. Returns 0 or -ENOMEM.
  */
 int dp_pprof_add_location(struct dp_pprof *profile, uint64_t mapping_id, uint64_t address,
 			  const struct dp_pprof_line *lines, size_t n_lines, uint64_t *ret_id);
 
 /*
- * Adds a sample. @location_ids: leaf first. @values: as many as there are sample types.
- * Returns 0 or -ENOMEM.
+ * Adds a sample. @location_ids: leaf first, each one that dp_pprof_add_location() gave. @values: as
+ * many as there are sample types. Returns 0 or -ENOMEM.
  */
 int dp_pprof_add_sample(struct dp_pprof *profile, const uint64_t *location_ids, size_t n_locations,
 			const int64_t *values, const struct dp_pprof_label *labels,
