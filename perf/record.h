@@ -20,15 +20,33 @@ enum dp_event_type {
 	DP_EVENT_FORK,	       /* a thread or process was created */
 	DP_EVENT_EXIT,	       /* a thread ended */
 	DP_EVENT_LOST,	       /* the kernel had no room in the ring for some records */
+	DP_EVENT_FUTEX_ENTER,  /* a futex system call was entered */
+	DP_EVENT_FUTEX_EXIT,   /* ... and returned */
+	DP_EVENT_WAKING,       /* the thread woke another one */
 };
 
 #define DP_BUILD_ID_MAX 20
+
+/*
+ * The user's side of a sample, for unwinding it: registers by DWARF number and a copy of the
+ * stack's top. Source: System V ABI, AMD64 supplement, figure 3.36 (0 rax … 6 rbp, 7 rsp, 8-15
+ * r8-r15, 16 rip).
+ */
+#define DP_USER_REGS 17
+
+struct dp_user_state {
+	bool has_regs;
+	uint64_t regs[DP_USER_REGS];
+	const uint8_t *stack; /* from the stack pointer up; NULL if there is none */
+	size_t stack_bytes;
+};
 
 struct dp_event {
 	enum dp_event_type type;
 	uint32_t pid;	  /* process; 0 for DP_EVENT_LOST */
 	uint32_t tid;	  /* thread; 0 for DP_EVENT_LOST */
 	uint64_t time_ns; /* CLOCK_MONOTONIC */
+	uint64_t id;	  /* of the event that was opened, also when a thread inherited it */
 	union {
 		struct {
 			uint64_t probe_avma; /* the probed instruction: tells which function */
@@ -65,6 +83,19 @@ struct dp_event {
 		struct {
 			uint64_t n_records;
 		} lost;
+		struct {
+			uint64_t uaddr;
+			uint64_t op; /* FUTEX_* with its flags */
+			uint64_t val;
+		} futex_enter;
+		struct {
+			int64_t result; /* negative errno on failure */
+			struct dp_user_state user;
+		} futex_exit;
+		struct {
+			uint32_t wakee_tid;
+			struct dp_user_state user; /* of the waker, which is the event's thread */
+		} waking;
 	};
 };
 
@@ -74,12 +105,18 @@ struct dp_raw_field {
 	uint16_t size_bytes;
 };
 
+#define DP_N_RAW_FIELDS 5
+
 /* One tracepoint that samples may come from: its id and what it means. */
 struct dp_raw_layout {
-	uint16_t id;		       /* common_type */
-	enum dp_event_type type;       /* ALLOC_ENTRY, ALLOC_RETURN or FREE */
-	struct dp_raw_field probe;     /* __probe_ip or __probe_func */
-	struct dp_raw_field fields[5]; /* entry: di si dx sp stack0; return: retval dx sp - - */
+	uint16_t id;		   /* common_type */
+	enum dp_event_type type;   /* ALLOC_ENTRY, ALLOC_RETURN, FREE, FUTEX_* or WAKING */
+	struct dp_raw_field probe; /* __probe_ip or __probe_func; size 0 if it is no probe */
+	/*
+	 * Entry: di si dx sp stack0 (free: di, sp). Return: retval dx sp. Futex enter: uaddr op
+	 * val; exit: ret. Waking: pid. Size 0: not there.
+	 */
+	struct dp_raw_field fields[DP_N_RAW_FIELDS];
 };
 
 #define DP_MAX_RAW_LAYOUTS 8
@@ -90,12 +127,28 @@ struct dp_record_layout {
 };
 
 /*
- * The sample_type that every event of the profiler is opened with, and its order in a sample's
- * body. Source: perf_event_open(2), struct perf_event_attr, "sample_type"; the kernel's
- * perf_output_sample().
+ * The parts of a sample's body in the order of the kernel: X(PERF_SAMPLE_ suffix, name). This one
+ * table is the sample_type that events are opened with, what the parser reads and what the tests'
+ * builder writes. The other records end in those parts that DP_TRAILER_PARTS lists (sample_id_all).
+ * Registers and stack of the user (REGS_USER, STACK_USER) follow RAW in the samples of those events
+ * that ask for them.
+ * Source: perf_event_open(2), "PERF_RECORD_SAMPLE" and "sample_id_all"; the kernel's
+ * perf_output_sample() and __perf_event__output_id_sample().
  */
-#define DP_SAMPLE_TYPE_BITS \
-	(PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CALLCHAIN | PERF_SAMPLE_RAW)
+#define DP_SAMPLE_PARTS(X)      \
+	X(IDENTIFIER, id)       \
+	X(TID, tid)             \
+	X(TIME, time)           \
+	X(CALLCHAIN, callchain) \
+	X(RAW, raw)
+#define DP_TRAILER_PARTS(X) \
+	X(TID, tid)         \
+	X(TIME, time)       \
+	X(IDENTIFIER, id)
+
+/* The sample_type that every event of the profiler is opened with (needs <linux/perf_event.h>). */
+#define DP_SAMPLE_PART_BIT(suffix, name) | PERF_SAMPLE_##suffix
+#define DP_SAMPLE_TYPE_BITS (0 DP_SAMPLE_PARTS(DP_SAMPLE_PART_BIT))
 
 /*
  * Parses one record.
@@ -109,5 +162,15 @@ struct dp_record_layout {
  */
 int dp_record_parse(const struct dp_record_layout *layout, const void *bytes, size_t n_bytes,
 		    struct dp_event *ret);
+
+/*
+ * Finds a record's time stamp without parsing the rest, for putting records in order; where
+ * dp_record_parse() succeeds it is dp_event.time_ns.
+ *
+ * @bytes, @n_bytes: as in dp_record_parse(). @ret_ns: CLOCK_MONOTONIC, set on success.
+ * Neither blocks nor allocates; any thread.
+ * Returns 0, or -EBADMSG for a record that is too short to hold one.
+ */
+int dp_record_time(const void *bytes, size_t n_bytes, uint64_t *ret_ns);
 
 #endif

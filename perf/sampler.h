@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DP_PERF_SAMPLER_H
+#define DP_PERF_SAMPLER_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "perf/record.h"
+#include "src/base/error.h"
+
+/*
+ * The sampler: puts probes into one process and gives what they see as events in time order. This
+ * is the direct form: perf itself delivers every hit.
+ */
+
+struct dp_sampler;
+
+/* Where one function is probed: @file_off is the chosen instruction (perf/arch.h). */
+struct dp_probe_site {
+	int fd; /* the file that holds the code; needed while dp_sampler_open() runs */
+	uint64_t file_off;
+	bool is_free; /* entry only, no callchain */
+};
+
+struct dp_sampler_options {
+	pid_t pid;
+	const struct dp_probe_site
+		*sites;	   /* allocation functions and frees, at least one of each … */
+	size_t n_sites;	   /* … or none: no heap events */
+	bool contention;   /* futex calls and wake-ups too */
+	pid_t except_tid;  /* a thread of the process that is left out; 0: none */
+	size_t ring_bytes; /* per CPU, a power of two; 0: chosen from the number of CPUs */
+};
+
+/* Everything since dp_sampler_open(). hits = delivered + lost + duplicates + malformed, once the
+ * rings are drained. */
+struct dp_sampler_stats {
+	uint64_t n_entry_hits, n_return_hits, n_free_hits; /* as the kernel counted them */
+	uint64_t n_entry_lost, n_return_lost, n_free_lost; /* of these, no room in a ring */
+	uint64_t n_delivered;				   /* samples given by dp_sampler_next() */
+	uint64_t n_lost;       /* records that LOST records spoke of, sideband included */
+	uint64_t n_dropped;    /* records that our own queues had no room or memory for */
+	uint64_t n_duplicates; /* hits of a thread that two event sets cover */
+	uint64_t n_malformed;
+	uint64_t n_out_of_order; /* records that came after a younger one had been given */
+};
+
+/*
+ * Defines the probes and opens the events, disabled: nothing reaches the target's code path yet but
+ * the breakpoints.
+ *
+ * Blocks for about 0.1 ms per thread and CPU. Returns 0 or a negative errno with a sentence in
+ * @err.
+ */
+int dp_sampler_open(struct dp_sampler **ret, const struct dp_sampler_options *options,
+		    struct dp_error *err);
+
+/*
+ * Lets events flow: frees first, then returns, then entries, so that no object is seen whose free
+ * would be missed.
+ */
+void dp_sampler_enable(struct dp_sampler *sampler);
+
+/* Stops the flow, in the opposite order. What is in the rings can still be read. */
+void dp_sampler_disable(struct dp_sampler *sampler);
+
+/* Closes the events (that takes the breakpoints out), then removes the definitions. NULL is
+ * allowed. */
+void dp_sampler_close(struct dp_sampler *sampler);
+
+/*
+ * Descriptors that become readable when a ring is an eighth full; *@ret_n of them, borrowed. Poll
+ * them with a time-out too: a ring that fills slowly does not wake anyone.
+ */
+const struct pollfd *dp_sampler_pollfds(const struct dp_sampler *sampler, size_t *ret_n);
+
+/*
+ * Reads every ring as far as the kernel has written. Afterwards events older than the *previous*
+ * round's start can be taken with dp_sampler_next(): no older one can still appear.
+ */
+void dp_sampler_round(struct dp_sampler *sampler);
+
+/* The time, in CLOCK_MONOTONIC nanoseconds, up to which dp_sampler_next() can give events now. */
+uint64_t dp_sampler_horizon_ns(const struct dp_sampler *sampler);
+
+/*
+ * The oldest event, if it is older than both the horizon and @before_ns (UINT64_MAX: no limit).
+ *
+ * @ret: borrows from the sampler until its next call.
+ * Returns 1 with an event, 0 if there is none.
+ */
+int dp_sampler_next(struct dp_sampler *sampler, uint64_t before_ns, struct dp_event *ret);
+
+/* Fills @ret; reads the kernel's counters (a system call per event descriptor). */
+void dp_sampler_get_stats(struct dp_sampler *sampler, struct dp_sampler_stats *ret);
+
+/* Threads that events were opened on, and file descriptors held. */
+void dp_sampler_get_size(const struct dp_sampler *sampler, size_t *ret_threads, size_t *ret_fds);
+
+/* CLOCK_MONOTONIC, as the events' time. */
+uint64_t dp_sampler_now_ns(void);
+
+#endif
