@@ -41,6 +41,16 @@ int dp_modules_new(struct dp_modules **ret);
 /* Closes every file and frees the registry. NULL is allowed. */
 void dp_modules_free(struct dp_modules *modules);
 
+/* What could not be kept as it should be; cumulative. */
+struct dp_modules_stats {
+	uint64_t n_without_fd;	  /* opaque because no file descriptor was left */
+	uint64_t n_unreadable;	  /* opaque because the file could not be opened or is no ELF */
+	uint64_t n_over_limit;	  /* mappings without a module: DP_FRAME_MAX_MODULE reached */
+	uint64_t n_segments_lost; /* executable segments beyond what is kept of one file */
+};
+
+void dp_modules_get_stats(const struct dp_modules *modules, struct dp_modules_stats *ret);
+
 /* Number of modules; ids run from 1 to this number (0 is "no module"). */
 uint32_t dp_modules_count(const struct dp_modules *modules);
 

@@ -18,7 +18,8 @@
 
 struct dp_normalize_stats {
 	uint64_t n_frames;
-	uint64_t n_frames_unmapped;  /* in no executable mapping */
+	uint64_t n_frames_unmapped;  /* in no executable mapping, kept */
+	uint64_t n_frames_invented;  /* in none and outermost, cut off */
 	uint64_t n_trampolines;	     /* a pending return probe's, dropped */
 	uint64_t n_stacks_truncated; /* reached the kernel's or our limit */
 };
@@ -31,6 +32,11 @@ struct dp_normalize_stats {
  * which the kernel's frame-pointer walk misses unless it recognises the probed instruction; put in
  * as the second frame unless the callchain has it there already. 0, or an address in the [uprobes]
  * page, is not put in.
+ *
+ * Addresses in no executable mapping are kept with module 0, except at the outermost end of the
+ * chain: in code without frame pointers the kernel's walk goes on over whatever lies on the stack,
+ * and what it invented there is cut off. An address of 0 ends the chain.
+ *
  * @max_callchain: the limit that the kernel was given; a user part that long counts as truncated.
  * @ret_frames: room for DP_STACK_MAX_FRAMES + 1 frames; return addresses are looked up at address
  * - 1.

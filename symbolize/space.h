@@ -2,6 +2,8 @@
 #ifndef DP_SYMBOLIZE_SPACE_H
 #define DP_SYMBOLIZE_SPACE_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -62,6 +64,9 @@ uint64_t dp_space_generation(const struct dp_space *space);
  */
 uint64_t dp_space_frame(const struct dp_space *space, uint64_t avma);
 
+/* Whether an executable range holds @avma. */
+bool dp_space_holds(const struct dp_space *space, uint64_t avma);
+
 /* The ranges in ascending order, valid until the next call that changes @space. */
 const struct dp_space_range *dp_space_ranges(const struct dp_space *space, size_t *ret_n);
 
@@ -70,5 +75,14 @@ const struct dp_space_range *dp_space_ranges(const struct dp_space *space, size_
  * that have since been closed are remembered. Returns 0 or -ENOENT.
  */
 int dp_space_mapping_of(const struct dp_space *space, uint64_t frame, struct dp_space_range *ret);
+
+/* What was left out; cumulative. */
+struct dp_space_stats {
+	uint64_t n_ranges_over_limit; /* executable mappings beyond 131 072 at once */
+	uint64_t n_lines_bad;	      /* lines of the maps that were not understood */
+	uint64_t n_history_lost;      /* closed mappings forgotten for newer ones */
+};
+
+void dp_space_get_stats(const struct dp_space *space, struct dp_space_stats *ret);
 
 #endif

@@ -50,4 +50,13 @@ void dp_symbolizer_free(struct dp_symbolizer *symbolizer);
  */
 int dp_symbolizer_resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret);
 
+/*
+ * At most @max_frames distinct frames are resolved from now on (at first 4 Mi); every further one
+ * is DP_SYMBOL_NONE, and counted. A frame that was resolved stays.
+ */
+void dp_symbolizer_set_max_frames(struct dp_symbolizer *symbolizer, size_t max_frames);
+
+/* Frames given as DP_SYMBOL_NONE only because of that bound (calls, not distinct frames). */
+uint64_t dp_symbolizer_over_limit(const struct dp_symbolizer *symbolizer);
+
 #endif

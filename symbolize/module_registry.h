@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DP_SYMBOLIZE_MODULE_REGISTRY_H
+#define DP_SYMBOLIZE_MODULE_REGISTRY_H
+
+#include <libelf.h>
+#include <sys/types.h>
+
+#include "symbolize/elf_image.h"
+#include "symbolize/module.h"
+
+/*
+ * How this layer itself puts modules into the registry and reads them; not for other folders.
+ *
+ * The functions that add give the id of the module that is the same already, or of a new one, in
+ * *@ret_id; 0 when the registry is full, which is counted. @path of @path_bytes is copied. They
+ * return 0 or -ENOMEM.
+ */
+
+/*
+ * Adds the file open at @fd (regular, readable). @fd is taken over in every case: kept open, or
+ * closed when the file is known, is no ELF (the module is opaque then), or on failure.
+ */
+int dp_modules_add_file(struct dp_modules *modules, int fd, const char *path, size_t path_bytes,
+			uint32_t *ret_id);
+
+/* Adds the vdso that was copied to @bytes (of malloc(), taken over in every case). */
+int dp_modules_add_vdso(struct dp_modules *modules, void *bytes, size_t n_bytes, uint32_t *ret_id);
+
+/*
+ * Adds a file that cannot be had. @dev and @inode as far as known, else 0. @open_errno: why
+ * (positive errno), for the statistics.
+ */
+int dp_modules_add_opaque(struct dp_modules *modules, dev_t dev, ino_t inode, const char *path,
+			  size_t path_bytes, int open_errno, uint32_t *ret_id);
+
+/*
+ * Opens libelf on the module: its own handle at each call, to be given to elf_end(), valid as long
+ * as @modules. The file is read, never mapped: a file that is cut short while we look at it gives
+ * an error and not SIGBUS. NULL if there is no such module, it is opaque, or on failure.
+ */
+Elf *dp_module_elf_begin(const struct dp_modules *modules, uint32_t id);
+
+/* The module's image, valid as long as @modules; NULL if there is no such module or it is opaque.
+ */
+const struct dp_elf_image *dp_module_image(const struct dp_modules *modules, uint32_t id);
+
+#endif

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+#include "symbolize/proc.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "src/base/array.h"
+
+/*
+ * The one hard idea: a path out of another process decides nothing. map_files leads to the mapped
+ * file itself; a path is believed only when the inode behind it is the mapped one.
+ */
+
+#define MAX_MAPS_BYTES (64u << 20)
+#define MAX_MEMORY_BYTES (1u << 20)
+
+static int read_whole(const char *path, char **ret_text, size_t *ret_bytes)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t n_bytes = 0, capacity = 0;
+	char *text = NULL;
+	ssize_t n;
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	do {
+		r = dp_array_reserve((void **)&text, &capacity, n_bytes + (64u << 10), 1);
+		if (r < 0)
+			goto out;
+		n = read(fd, text + n_bytes, capacity - n_bytes);
+		if (n < 0 && errno != EINTR) {
+			r = -errno;
+			goto out;
+		}
+		n_bytes += n > 0 ? (size_t)n : 0;
+		if (n_bytes > MAX_MAPS_BYTES) {
+			r = -EFBIG;
+			goto out;
+		}
+	} while (n != 0);
+	*ret_text = text;
+	*ret_bytes = n_bytes;
+	text = NULL;
+	r = 0;
+out:
+	free(text);
+	close(fd);
+	return r;
+}
+
+/* A thread without memory of its own reads as nothing; newer kernels refuse the open instead. */
+static int read_task_maps(pid_t pid, pid_t tid, char **ret_text, size_t *ret_bytes)
+{
+	char path[64];
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/maps", pid, tid);
+	r = read_whole(path, ret_text, ret_bytes);
+	if (r == -ENOENT)
+		return -ESRCH;
+	if (r == 0 && *ret_bytes == 0) {
+		free(*ret_text);
+		return -ESRCH;
+	}
+	return r;
+}
+
+int dp_proc_read_maps(pid_t pid, char **ret_text, size_t *ret_bytes, pid_t *ret_tid)
+{
+	int r = read_task_maps(pid, pid, ret_text, ret_bytes);
+	char path[64];
+	struct dirent *entry;
+	pid_t tid = pid;
+	DIR *dir;
+
+	if (r != -ESRCH)
+		goto out;
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while (r == -ESRCH && (entry = readdir(dir))) {
+		tid = (pid_t)strtol(entry->d_name, NULL, 10);
+		if (tid > 0 && tid != pid)
+			r = read_task_maps(pid, tid, ret_text, ret_bytes);
+	}
+	closedir(dir);
+out:
+	if (r == 0)
+		*ret_tid = tid;
+	return r;
+}
+
+/* Opens @path if it is a regular file with @inode (0: any). */
+static int open_regular(const char *path, uint64_t inode)
+{
+	struct stat st;
+	int fd, r = 0;
+
+	if (stat(path, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -ENODEV;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0)
+		r = -errno;
+	else if (!S_ISREG(st.st_mode) || (inode && st.st_ino != inode))
+		r = -ESTALE;
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+int dp_proc_open_mapping(pid_t tid, const struct dp_maps_line *line)
+{
+	char path[PATH_MAX];
+	int fd, n;
+
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, tid, line->start,
+		 line->end);
+	fd = open_regular(path, 0);
+	if (fd >= 0 || fd == -EMFILE || fd == -ENFILE || line->deleted || line->inode == 0 ||
+	    line->path_bytes == 0 || line->path[0] != '/')
+		return fd;
+	n = snprintf(path, sizeof(path), "/proc/%d/root%.*s", tid,
+		     (int)(line->path_bytes < PATH_MAX ? line->path_bytes : PATH_MAX), line->path);
+	if (n >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	return open_regular(path, line->inode);
+}
+
+int dp_proc_read_memory(pid_t tid, uint64_t avma, size_t n_bytes, void **ret)
+{
+	char path[64];
+	char *bytes;
+	ssize_t n;
+	int fd, r = 0;
+
+	if (n_bytes > MAX_MEMORY_BYTES)
+		return -E2BIG;
+	snprintf(path, sizeof(path), "/proc/%d/mem", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	bytes = malloc(n_bytes);
+	if (!bytes) {
+		r = -ENOMEM;
+		goto out;
+	}
+	n = pread(fd, bytes, n_bytes, (off_t)avma);
+	if (n != (ssize_t)n_bytes) {
+		r = n < 0 ? -errno : -EIO;
+		goto out;
+	}
+	*ret = bytes;
+	bytes = NULL;
+out:
+	free(bytes);
+	close(fd);
+	return r;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DP_SYMBOLIZE_PROC_H
+#define DP_SYMBOLIZE_PROC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "symbolize/maps.h"
+
+/*
+ * The files of /proc that show another process's memory, reached through a thread that lives: when
+ * the main thread has exited, /proc/PID shows an empty memory, but the other threads' directories
+ * do not.
+ */
+
+/*
+ * Reads all of the process's maps.
+ *
+ * *@ret_text: of *@ret_bytes, to be freed with free(). *@ret_tid: the thread through which it was
+ * read, for the functions below.
+ * Returns 0, -ESRCH (the process is gone, or has no memory of its own), -EACCES/-EPERM, -ENOMEM,
+ * -EFBIG (over 64 MiB of text). Source: proc_pid_maps(5).
+ */
+int dp_proc_read_maps(pid_t pid, char **ret_text, size_t *ret_bytes, pid_t *ret_tid);
+
+/*
+ * Opens the file mapped at @line for reading, close-on-exec. First through map_files, which is the
+ * very file also when it was deleted, replaced or lies in another mount namespace (needs
+ * CAP_CHECKPOINT_RESTORE); then by its path inside the process's root, if what is found there has
+ * the mapping's inode. Anything but a regular file is refused, unopened.
+ *
+ * Returns the descriptor, or a negative errno. Source: proc_pid_map_files(5).
+ */
+int dp_proc_open_mapping(pid_t tid, const struct dp_maps_line *line);
+
+/*
+ * Copies @n_bytes (at most 1 MiB) of the process's memory at @avma.
+ *
+ * *@ret is to be freed with free(). Returns 0, -E2BIG, -ENOMEM, or a negative errno when not all of
+ * it could be read.
+ */
+int dp_proc_read_memory(pid_t tid, uint64_t avma, size_t n_bytes, void **ret);
+
+#endif

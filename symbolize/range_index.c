@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+#include "symbolize/range_index.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "src/base/array.h"
+
+/*
+ * The one hard idea: sorted by start, the range that is looked for lies at or before the last start
+ * that is not above the address; the running maximum of the ends says when to stop looking back.
+ */
+
+#define MAX_RANGES (8u << 20)
+
+void dp_range_index_clear(struct dp_range_index *index)
+{
+	free(index->ranges);
+	free(index->max_high);
+	*index = (struct dp_range_index){0};
+}
+
+int dp_range_index_add(struct dp_range_index *index, const struct dp_range *range)
+{
+	if (range->high <= range->low)
+		return 0;
+	if (index->n == MAX_RANGES) {
+		index->n_over_limit++;
+		return 0;
+	}
+	if (dp_array_reserve((void **)&index->ranges, &index->capacity, index->n + 1,
+			     sizeof(*index->ranges)) < 0)
+		return -ENOMEM;
+	index->ranges[index->n++] = *range;
+	return 0;
+}
+
+static int compare_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? -1 : a > b;
+}
+
+/* The preferred one of several comes last, where the search begins. */
+static int compare(const void *a, const void *b)
+{
+	const struct dp_range *x = a, *y = b;
+	int r = compare_u64(x->low, y->low);
+
+	if (r == 0)
+		r = compare_u64(y->high, x->high);
+	if (r == 0)
+		r = compare_u64(y->rank, x->rank);
+	return r ? r : compare_u64(y->value, x->value);
+}
+
+int dp_range_index_sort(struct dp_range_index *index)
+{
+	uint64_t max_high = 0;
+
+	free(index->max_high);
+	index->max_high = NULL;
+	if (index->n == 0)
+		return 0;
+	index->max_high = malloc(index->n * sizeof(*index->max_high));
+	if (!index->max_high)
+		return -ENOMEM;
+	qsort(index->ranges, index->n, sizeof(*index->ranges), compare);
+	for (size_t i = 0; i < index->n; i++) {
+		if (index->ranges[i].high > max_high)
+			max_high = index->ranges[i].high;
+		index->max_high[i] = max_high;
+	}
+	return 0;
+}
+
+const struct dp_range *dp_range_index_find(const struct dp_range_index *index, uint64_t address)
+{
+	size_t low = 0, high = index->n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (index->ranges[middle].low <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (size_t i = low; i > 0 && index->max_high[i - 1] > address; i--) {
+		if (index->ranges[i - 1].high > address)
+			return &index->ranges[i - 1];
+	}
+	return NULL;
+}

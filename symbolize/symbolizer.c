@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+#include "symbolize/symbolizer.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/array.h"
+#include "src/base/frame.h"
+#include "src/base/map.h"
+#include "symbolize/arena.h"
+#include "symbolize/debug_file.h"
+#include "symbolize/demangle.h"
+#include "symbolize/dwarf_lines.h"
+#include "symbolize/symbol_table.h"
+
+/*
+ * The one hard idea: a frame is a file offset, DWARF and symbols speak svma, libdwfl speaks of
+ * addresses where it believes the file to be loaded. Each module is reported where it was linked,
+ * and every step adds the bias that libdwfl states, so that it holds for ET_EXEC, for ET_DYN, and
+ * for a debug file that was split off before prelinking.
+ */
+
+#define DEFAULT_MAX_FRAMES (4u << 20)
+
+/* What is open of one module. */
+struct names {
+	uint32_t module;
+	bool tried; /* opened, or known not to open */
+	Dwfl *dwfl; /* NULL: nothing can be known */
+	uint64_t bias;
+	const struct dp_elf_image *image;
+	struct dp_symbol_table symbols;
+	struct dp_dwarf dwarf;
+};
+
+struct dp_symbolizer {
+	struct dp_modules *modules;
+	struct names **names; /* module id - 1 → or NULL */
+	size_t n_names, names_capacity;
+	struct dp_symbol *symbols;
+	size_t n_symbols, symbols_capacity;
+	struct dp_map by_frame; /* frame → index into symbols */
+	struct dp_arena arena;
+	size_t max_frames;
+	uint64_t n_over_limit;
+	struct dp_dwarf_line scratch[DP_DWARF_MAX_LINES];
+};
+
+int dp_symbolizer_new(struct dp_symbolizer **ret, struct dp_modules *modules)
+{
+	struct dp_symbolizer *symbolizer = calloc(1, sizeof(*symbolizer));
+
+	if (!symbolizer)
+		return -ENOMEM;
+	symbolizer->modules = modules;
+	symbolizer->max_frames = DEFAULT_MAX_FRAMES;
+	*ret = symbolizer;
+	return 0;
+}
+
+static void names_close(struct names *names)
+{
+	dp_symbol_table_clear(&names->symbols);
+	dp_dwarf_clear(&names->dwarf);
+	if (names->dwfl)
+		dwfl_end(names->dwfl);
+	names->dwfl = NULL;
+}
+
+void dp_symbolizer_free(struct dp_symbolizer *symbolizer)
+{
+	if (!symbolizer)
+		return;
+	for (size_t i = 0; i < symbolizer->n_names; i++) {
+		if (symbolizer->names[i])
+			names_close(symbolizer->names[i]);
+		free(symbolizer->names[i]);
+	}
+	free(symbolizer->names);
+	free(symbolizer->symbols);
+	dp_map_clear(&symbolizer->by_frame);
+	dp_arena_clear(&symbolizer->arena);
+	free(symbolizer);
+}
+
+void dp_symbolizer_set_max_frames(struct dp_symbolizer *symbolizer, size_t max_frames)
+{
+	symbolizer->max_frames = max_frames;
+}
+
+uint64_t dp_symbolizer_over_limit(const struct dp_symbolizer *symbolizer)
+{
+	return symbolizer->n_over_limit;
+}
+
+/* Opens what can be had of the module. Returns 0 or -ENOMEM (to be tried again). */
+static int names_open(struct names *names, const struct dp_modules *modules)
+{
+	Dwfl_Module *module;
+	int r;
+
+	if (dp_debug_file_open(modules, names->module, &names->dwfl, &module) < 0)
+		goto out;
+	names->image = dp_module_image(modules, names->module);
+	dwfl_module_getelf(module, &names->bias);
+	r = dp_symbol_table_build(&names->symbols, module, names->image);
+	if (r == 0)
+		r = dp_dwarf_build(&names->dwarf, module, names->image);
+	if (r < 0) {
+		names_close(names);
+		return r;
+	}
+out:
+	names->tried = true;
+	return 0;
+}
+
+static int names_of(struct dp_symbolizer *symbolizer, uint32_t module, struct names **ret)
+{
+	struct names *names;
+	int r = dp_array_reserve((void **)&symbolizer->names, &symbolizer->names_capacity, module,
+				 sizeof(struct names *));
+
+	if (r < 0)
+		return -ENOMEM;
+	while (symbolizer->n_names < module)
+		symbolizer->names[symbolizer->n_names++] = NULL;
+	names = symbolizer->names[module - 1];
+	if (!names) {
+		names = calloc(1, sizeof(*names));
+		if (!names)
+			return -ENOMEM;
+		names->module = module;
+		symbolizer->names[module - 1] = names;
+	}
+	if (!names->tried) {
+		r = names_open(names, symbolizer->modules);
+		if (r < 0)
+			return r;
+	}
+	*ret = names;
+	return 0;
+}
+
+/* Interns @raw up to a symbol version ("@@GLIBC_2.2.5"). */
+static const char *intern_unversioned(struct dp_arena *arena, const char *raw)
+{
+	const char *at = strchr(raw, '@');
+	const char *result;
+	char *copy;
+
+	if (!at || at == raw)
+		return dp_arena_intern(arena, raw);
+	copy = malloc((size_t)(at - raw) + 1);
+	if (!copy)
+		return NULL;
+	memcpy(copy, raw, (size_t)(at - raw));
+	copy[at - raw] = '\0';
+	result = dp_arena_intern(arena, copy);
+	free(copy);
+	return result;
+}
+
+static int make_line(struct dp_arena *arena, const struct dp_dwarf_line *from, struct dp_line *ret)
+{
+	const char *raw = from->linkage_name ? from->linkage_name : from->name;
+	char *demangled;
+
+	ret->system_name = intern_unversioned(arena, raw);
+	if (!ret->system_name)
+		return -ENOMEM;
+	demangled = dp_demangle(ret->system_name);
+	ret->function = demangled ? dp_arena_intern(arena, demangled) : ret->system_name;
+	free(demangled);
+	ret->file = dp_arena_intern(arena, from->file);
+	ret->line = from->line;
+	ret->start_line = from->start_line;
+	return ret->function && ret->file ? 0 : -ENOMEM;
+}
+
+/*
+ * Compilers give no linkage name to C++ functions that are not seen outside (gcc: anonymous
+ * namespaces), so that only "f" would be left of "(anonymous namespace)::f(int)": the symbol has
+ * it. A C name stays as DWARF has it, without the suffix of a clone ("f.constprop.0").
+ */
+static void name_outermost(struct dp_dwarf_line *line, const char *symbol)
+{
+	if (line->linkage_name || !symbol)
+		return;
+	if (!line->name || strncmp(symbol, "_Z", 2) == 0)
+		line->linkage_name = symbol;
+}
+
+/*
+ * Drops calls without a name: an inlined one is as if it were part of its caller, whose place in
+ * the source is known. Returns how many are left.
+ */
+static size_t drop_nameless(struct dp_dwarf_line *lines, size_t n)
+{
+	size_t n_kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (lines[i].linkage_name || lines[i].name)
+			lines[n_kept++] = lines[i];
+	}
+	return n_kept;
+}
+
+static int make_symbol(struct dp_arena *arena, const struct dp_dwarf_line *from, size_t n,
+		       struct dp_symbol *ret)
+{
+	struct dp_line *lines = dp_arena_alloc(arena, n * sizeof(*lines));
+
+	if (!lines)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		int r = make_line(arena, &from[i], &lines[i]);
+
+		if (r < 0)
+			return r;
+	}
+	ret->lines = lines;
+	ret->n_lines = n;
+	return 0;
+}
+
+static int resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret)
+{
+	struct dp_dwarf_line *lines = symbolizer->scratch;
+	struct names *names;
+	const char *symbol;
+	uint64_t svma;
+	size_t n;
+	int r = names_of(symbolizer, dp_frame_module(frame), &names);
+
+	if (r < 0)
+		return r;
+	*ret = (struct dp_symbol){.source = DP_SYMBOL_NONE};
+	if (!names->dwfl || !dp_elf_svma_of(names->image, dp_frame_offset(frame), &svma))
+		return 0;
+	symbol = dp_symbol_table_find(&names->symbols, svma + names->bias);
+	r = dp_dwarf_lines(&names->dwarf, svma + names->bias, lines, &n);
+	if (r < 0)
+		return r;
+	if (n > 0)
+		name_outermost(&lines[n - 1], symbol);
+	n = drop_nameless(lines, n);
+	ret->source = DP_SYMBOL_DWARF;
+	if (n == 0 && symbol) {
+		lines[0] = (struct dp_dwarf_line){.linkage_name = symbol, .file = ""};
+		ret->source = DP_SYMBOL_TABLE;
+		n = 1;
+	}
+	if (n == 0) {
+		ret->source = DP_SYMBOL_NONE;
+		return 0;
+	}
+	return make_symbol(&symbolizer->arena, lines, n, ret);
+}
+
+int dp_symbolizer_resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret)
+{
+	uint32_t module = dp_frame_module(frame);
+	struct dp_symbol symbol = {.source = DP_SYMBOL_NONE};
+	uint64_t known;
+	int r;
+
+	if (module == 0 || module > dp_modules_count(symbolizer->modules)) {
+		*ret = symbol;
+		return 0;
+	}
+	if (dp_map_get(&symbolizer->by_frame, frame, &known)) {
+		*ret = symbolizer->symbols[known];
+		return 0;
+	}
+	if (symbolizer->n_symbols >= symbolizer->max_frames) {
+		symbolizer->n_over_limit++;
+		*ret = symbol;
+		return 0;
+	}
+	r = dp_array_reserve((void **)&symbolizer->symbols, &symbolizer->symbols_capacity,
+			     symbolizer->n_symbols + 1, sizeof(*symbolizer->symbols));
+	if (r == 0)
+		r = resolve(symbolizer, frame, &symbol);
+	if (r == 0)
+		r = dp_map_set(&symbolizer->by_frame, frame, symbolizer->n_symbols);
+	if (r < 0)
+		return -ENOMEM;
+	symbolizer->symbols[symbolizer->n_symbols++] = symbol;
+	*ret = symbol;
+	return 0;
+}

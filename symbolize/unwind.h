@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DP_SYMBOLIZE_UNWIND_H
+#define DP_SYMBOLIZE_UNWIND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "symbolize/module.h"
+#include "symbolize/space.h"
+
+/*
+ * Unwinds a stack from a sample: the user registers and a copy of the stack's top, with the call
+ * frame information (CFI) of the mapped files, outside the target and without touching it.
+ */
+
+struct dp_unwinder;
+
+/* Registers by DWARF number. Source: System V ABI, AMD64 supplement, figure 3.36: 0 rax … 6 rbp, 7
+ * rsp, 8-15 r8-r15, 16 rip. */
+#define DP_UNWIND_REGS 17
+
+struct dp_unwind_sample {
+	uint64_t regs[DP_UNWIND_REGS];
+	const uint8_t *stack; /* copy of memory from regs[7] up */
+	size_t stack_bytes;
+};
+
+enum dp_unwind_end {
+	DP_UNWIND_OUTERMOST, /* the thread's start or the program's entry: the CFI says there is no
+				caller */
+	DP_UNWIND_STACK_CUT, /* the next frame lies beyond the copy */
+	DP_UNWIND_NO_CFI,    /* code without CFI, and no frame pointer to go by */
+	DP_UNWIND_LIMIT,     /* as many frames as there was room for */
+	DP_UNWIND_BROKEN, /* the rules contradict themselves: corrupt CFI, or a stack pointer that
+			     goes down */
+};
+
+struct dp_unwind_stats {
+	uint64_t n_stacks;
+	uint64_t n_ends[DP_UNWIND_BROKEN + 1]; /* how stacks ended */
+	uint64_t n_fp_steps; /* frames found through the frame pointer, for want of CFI */
+	uint64_t n_no_room;  /* rules not remembered: the cache was full */
+};
+
+/* @modules: borrowed, must outlive it. Returns 0 or -ENOMEM. */
+int dp_unwinder_new(struct dp_unwinder **ret, struct dp_modules *modules);
+
+/* Frees it. NULL is allowed. */
+void dp_unwinder_free(struct dp_unwinder *unwinder);
+
+/*
+ * Unwinds @sample in @space into frames (src/base/frame.h), leaf first: the first is the sample's
+ * own instruction pointer (inside a system call: after the syscall instruction, so it is looked up
+ * at address - 1), the others are return addresses and looked up at address - 1, but for a signal
+ * handler's caller, which is looked up as it is.
+ *
+ * @ret_frames: room for @max_frames. *@ret_end: how it ended.
+ * Files' CFI is read at the first address in them; corrupt CFI ends the stack, never the caller.
+ * One caller at a time. Returns the number of frames, at least 1, or -ENOMEM.
+ */
+ptrdiff_t dp_unwind(struct dp_unwinder *unwinder, const struct dp_space *space,
+		    const struct dp_unwind_sample *sample, uint64_t *ret_frames, size_t max_frames,
+		    enum dp_unwind_end *ret_end);
+
+const struct dp_unwind_stats *dp_unwinder_get_stats(const struct dp_unwinder *unwinder);
+
+#endif
