@@ -32,7 +32,7 @@ const struct dp_alloc_function *dp_alloc_functions(size_t *ret_n);
 
 /*
  * Size that a call with arguments @args (3 of them) asked for, in bytes. A product that overflows
- * gives UINT64_MAX: such a call fails.
+ * gives UINT64_MAX: such a call fails. 0 for free.
  */
 uint64_t dp_alloc_size(const struct dp_alloc_function *function, const uint64_t *args);
 

@@ -39,6 +39,8 @@ struct dp_delta_row {
 
 /* Returns 0, -ENOMEM, or -EINVAL for an impossible spec. */
 int dp_delta_new(struct dp_delta **ret, const struct dp_delta_spec *spec);
+
+/* NULL is allowed. */
 void dp_delta_free(struct dp_delta *delta);
 
 /* Starts a pass. A pass that was neither committed nor aborted is aborted. */
@@ -54,17 +56,24 @@ int dp_delta_add(struct dp_delta *delta, uint32_t stack, uint64_t tag, const int
 /*
  * Ends the pass. *@ret_rows: *@ret_n rows in the order of first addition in this pass, borrowed
  * until the next dp_delta_begin(). A key that was not added in this pass gives no row; neither does
- * a row that is all zero, nor one that would be negative (counted). Returns 0 or -ENOMEM.
+ * a row that is all zero, nor one with a value that would be negative (counted). Returns 0, or
+ * -ENOMEM: the pass is still open, and may be ended again or aborted.
  */
 int dp_delta_end(struct dp_delta *delta, const struct dp_delta_row **ret_rows, size_t *ret_n);
 
-/* The rows of the last pass were delivered: they are the base of the next. */
+/*
+ * The rows of the last pass were delivered: they are the base of the next. Only after
+ * dp_delta_end() succeeded.
+ */
 void dp_delta_commit(struct dp_delta *delta);
 
-/* The rows of the last pass were not delivered. */
+/* The rows of the last pass were not delivered, or the pass is given up before its end. */
 void dp_delta_abort(struct dp_delta *delta);
 
-/* Rows suppressed because a difference was negative, and additions beyond the bound. */
+/*
+ * Rows suppressed because a value would have been negative (again in each pass that ends so), and
+ * additions beyond the bound.
+ */
 uint64_t dp_delta_suppressed(const struct dp_delta *delta);
 uint64_t dp_delta_overflowed(const struct dp_delta *delta);
 

@@ -18,16 +18,17 @@ struct dp_heap;
 struct dp_heap_options {
 	uint64_t rate_bytes; /* mean distance between samples; 1: every allocation */
 	uint64_t seed;	     /* of the sampler's generator */
-	size_t max_live;     /* bound of live sampled objects */
+	size_t max_live;     /* bound of live sampled objects; 0: none is tracked */
 };
 
 struct dp_heap_stats {
 	uint64_t n_seen;	  /* allocations that dp_heap_draw() decided on */
 	uint64_t n_sampled;	  /* of these, kept */
-	uint64_t n_frees;	  /* of addresses that were live samples */
+	uint64_t n_frees;	  /* of addresses that were live samples, by realloc too */
 	uint64_t n_frees_unknown; /* of addresses that were not (not sampled, or older than the
 				     attach) */
-	uint64_t n_replaced;	  /* an allocation at an address that was live: a free was missed */
+	uint64_t n_replaced;	  /* an allocation, sampled or not, at an address that was live: a
+				     free was missed */
 	uint64_t n_live_overflow; /* sampled, but not tracked: the table of live objects was full */
 	uint64_t n_untracked;	  /* sampled, but the address is not known (see dp_heap_alloc) */
 	uint64_t n_live;	  /* live sampled objects now */
@@ -40,7 +41,7 @@ struct dp_heap_object {
 	uint32_t stack;
 };
 
-/* Returns 0, -ENOMEM or -EINVAL. */
+/* Returns 0, -ENOMEM, or -EINVAL for a rate of 0. */
 int dp_heap_new(struct dp_heap **ret, const struct dp_heap_options *options);
 void dp_heap_free_all(struct dp_heap *heap); /* NULL is allowed */
 
@@ -56,16 +57,24 @@ bool dp_heap_draw(struct dp_heap *heap, uint64_t size);
  * object.
  *
  * @addr: 0 when it is not known: counted in alloc_* only (n_untracked).
- * Returns 0 or -ENOMEM (no counters for a new stack; nothing changed).
+ * Returns 0 or -ENOMEM (no counters for a new stack; nothing changed). An object that the table of
+ * live objects has no room or memory for is counted in alloc_* only (n_live_overflow).
  */
 int dp_heap_alloc(struct dp_heap *heap, uint32_t stack, uint64_t size, uint64_t addr);
 
-/* @addr was freed. */
+/*
+ * An allocation that was not sampled gave @addr (0: not known): what is tracked there must have
+ * been freed unseen (n_replaced).
+ */
+void dp_heap_alloc_unsampled(struct dp_heap *heap, uint64_t addr);
+
+/* @addr was freed; 0 is ignored. */
 void dp_heap_release(struct dp_heap *heap, uint64_t addr);
 
 /*
  * realloc, first half: takes the object at @addr out of the table so that nobody finds it any more,
- * while it still counts as in use. Returns false when @addr is no live sample.
+ * while it still counts as in use and its room in the table is kept. *@ret is to be given to
+ * dp_heap_put_back() or dp_heap_drop(). Returns false when @addr is no live sample.
  */
 bool dp_heap_take(struct dp_heap *heap, uint64_t addr, struct dp_heap_object *ret);
 
@@ -78,7 +87,9 @@ void dp_heap_drop(struct dp_heap *heap, const struct dp_heap_object *object);
 /*
  * Adds every stack's cumulative counters to a pass of @delta, whose values are alloc_objects,
  * alloc_space, inuse_objects, inuse_space. Rounded here, so that the sum of the rounded differences
- * is the rounded whole. Returns 0 or what dp_delta_add() returned.
+ * is the rounded whole. In-use is never negative, and 0 for a stack without live samples. A stack
+ * beyond the delta's bound is left out (dp_delta_overflowed()). Returns 0, or -ENOMEM with the pass
+ * incomplete.
  */
 int dp_heap_feed(const struct dp_heap *heap, struct dp_delta *delta);
 

@@ -2,6 +2,7 @@
 #ifndef DP_PAIRING_H
 #define DP_PAIRING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,18 +20,22 @@ struct dp_pairing;
 /* Gives the id of the stack of an ALLOC_ENTRY event; called only for calls that are sampled. */
 typedef uint32_t dp_intern_stack_fn(void *context, const struct dp_event *event);
 
+/*
+ * Every entry is counted in exactly one of the others once it is over: n_entries = n_calls +
+ * n_failed + n_nested + n_abandoned + n_forgotten + n_no_room + dp_pairing_pending().
+ */
 struct dp_pairing_stats {
 	uint64_t n_entries;   /* entry events */
 	uint64_t n_returns;   /* return events */
 	uint64_t n_calls;     /* outermost calls that returned with an object */
 	uint64_t n_nested;    /* calls inside another, counted with it */
 	uint64_t n_failed;    /* outermost calls that returned none */
-	uint64_t n_abandoned; /* entries whose return never came (longjmp, kernel limit, thread
-				 ended) */
+	uint64_t n_abandoned; /* outermost calls whose return never came (longjmp, kernel limit,
+				 thread ended) */
 	uint64_t n_unpaired_returns; /* returns without an entry (in flight at attach, or the entry
 					was lost) */
-	uint64_t n_forgotten;	     /* entries dropped because records were lost */
-	uint64_t n_no_room;	     /* entries beyond the bounds of threads or depth */
+	uint64_t n_forgotten;	     /* outermost calls dropped because records were lost */
+	uint64_t n_no_room; /* entries beyond the bounds of threads or depth, or of memory */
 };
 
 /*
@@ -39,15 +44,28 @@ struct dp_pairing_stats {
  */
 int dp_pairing_new(struct dp_pairing **ret, struct dp_heap *heap, size_t max_threads,
 		   dp_intern_stack_fn *intern, void *context);
+
+/* Objects of calls that have not returned count as freed. NULL is allowed. */
 void dp_pairing_free(struct dp_pairing *pairing);
 
-/* An ALLOC_ENTRY event of @function. Returns 0 or -ENOMEM. */
+/*
+ * An ALLOC_ENTRY event of @function, which is not of kind DP_ALLOC_FREE. Returns 0, or -ENOMEM: the
+ * call is not tracked (n_no_room).
+ */
 int dp_pairing_entry(struct dp_pairing *pairing, const struct dp_event *event,
 		     const struct dp_alloc_function *function);
 
-/* An ALLOC_RETURN event of @function. Returns 0 or -ENOMEM. */
+/*
+ * An ALLOC_RETURN event of @function.
+ *
+ * @dx_is_result: the function leaves the object that it stored through its pointer argument in the
+ * third argument register too. True of glibc's posix_memalign on x86-64, of nothing else that is
+ * known; without it and without a call inside that is probed, such an object is counted in alloc_*
+ * only.
+ * Returns 0 or -ENOMEM (the call is over, but could not be counted in the heap).
+ */
 int dp_pairing_return(struct dp_pairing *pairing, const struct dp_event *event,
-		      const struct dp_alloc_function *function);
+		      const struct dp_alloc_function *function, bool dx_is_result);
 
 /* A FREE event. */
 void dp_pairing_free_call(struct dp_pairing *pairing, const struct dp_event *event,
@@ -59,7 +77,7 @@ void dp_pairing_thread_exit(struct dp_pairing *pairing, uint32_t tid);
 /* Records were lost: every pending call may have lost its return, so all are forgotten. */
 void dp_pairing_gap(struct dp_pairing *pairing);
 
-/* Calls that were entered and have not returned: what will be counted later. */
+/* Outermost calls that were entered and have not returned: what will be counted later. */
 size_t dp_pairing_pending(const struct dp_pairing *pairing);
 
 const struct dp_pairing_stats *dp_pairing_get_stats(const struct dp_pairing *pairing);

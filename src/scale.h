@@ -26,7 +26,7 @@ void dp_scale_go_heap(int64_t objects, int64_t bytes, int64_t rate, int64_t *ret
 
 /*
  * Ticks to nanoseconds as Go's block and mutex profiles do: trunc(cycles / (cycles_per_second /
- * 1e9)).
+ * 1e9)); 0 if @cycles_per_second is not positive. Source: Go, src/runtime/pprof/pprof.go.
  */
 int64_t dp_scale_go_delay(int64_t cycles, int64_t cycles_per_second);
 

@@ -21,7 +21,7 @@ struct dp_stacks;
  */
 int dp_stacks_new(struct dp_stacks **ret, uint32_t max_stacks, size_t max_frames);
 
-/* Frees it. NULL is allowed. */
+/* NULL is allowed. */
 void dp_stacks_free(struct dp_stacks *stacks);
 
 /*
@@ -48,7 +48,10 @@ uint64_t dp_stacks_overflowed(const struct dp_stacks *stacks);
  */
 struct dp_stack_cache;
 
-/* @n_slots: a power of two. Returns 0 or -ENOMEM. */
+/* The kernel's callchain at its default limit, with markers and the word at the stack pointer. */
+#define DP_STACK_CACHE_WORDS 160
+
+/* @n_slots: a power of two. Returns 0, -ENOMEM, or -EINVAL for another @n_slots. */
 int dp_stack_cache_new(struct dp_stack_cache **ret, size_t n_slots);
 void dp_stack_cache_free(struct dp_stack_cache *cache);
 
@@ -59,8 +62,10 @@ void dp_stack_cache_free(struct dp_stack_cache *cache);
 int dp_stack_cache_get(const struct dp_stack_cache *cache, uint64_t generation,
 		       const uint64_t *words, size_t n_words, uint32_t *ret_id);
 
-/* Remembers @id for the words, in the place of what held that slot. Words beyond an entry's room
- * are not remembered. */
+/*
+ * Remembers @id for the words, in the place of what held that slot. More words than an entry has
+ * room for (DP_STACK_CACHE_WORDS), or words that no memory is left for, are not remembered.
+ */
 void dp_stack_cache_put(struct dp_stack_cache *cache, uint64_t generation, const uint64_t *words,
 			size_t n_words, uint32_t id);
 

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DP_LOCKS_H
+#define DP_LOCKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "src/base/error.h"
+#include "symbolize/module.h"
+
+/*
+ * What a thread waits for, told from the functions on its stack: a table of names per kind, turned
+ * into address ranges per module once, and matched without resolving any name.
+ */
+
+enum dp_wait_kind {
+	DP_WAIT_FUTEX, /* no known function on the stack */
+	DP_WAIT_MUTEX,
+	DP_WAIT_RWLOCK,
+	DP_WAIT_CONDVAR,
+	DP_WAIT_SEMAPHORE,
+	DP_WAIT_BARRIER,
+	DP_WAIT_JOIN,
+	DP_N_WAIT_KINDS,
+};
+
+/* "mutex", "rwlock", "condvar", "semaphore", "barrier", "join", "futex": the label `wait`. Static.
+ */
+const char *dp_wait_kind_name(enum dp_wait_kind kind);
+
+/* Whether waits of this kind belong into the mutex profile: mutex and rwlock. */
+bool dp_wait_kind_is_lock(enum dp_wait_kind kind);
+
+struct dp_locks;
+
+/* Returns 0 or -ENOMEM. */
+int dp_locks_new(struct dp_locks **ret, struct dp_modules *modules);
+void dp_locks_free(struct dp_locks *locks); /* NULL is allowed */
+
+/*
+ * Looks through modules that were not looked at yet. Returns 0 or -ENOMEM.
+ */
+int dp_locks_update(struct dp_locks *locks);
+
+/*
+ * The kind of wait of a stack of @n_frames frames at @frames, leaf first: that of the innermost
+ * function that is in the table.
+ */
+enum dp_wait_kind dp_locks_classify(const struct dp_locks *locks, const uint64_t *frames,
+				    size_t n_frames);
+
+#endif
