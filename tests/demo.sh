@@ -1,0 +1,38 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Profiles the demo workload live for a few short intervals and prints what was found.
+# Usage: tests/demo.sh BUILD-DIRECTORY
+set -euo pipefail
+
+build=${1:?usage: tests/demo.sh BUILD-DIRECTORY}
+out=$(mktemp -d -t deltaprof-demo-XXXXXX)
+trap 'rm -rf "$out"' EXIT
+
+# pprof prints a profile's comments above the table; here they come once, at the end.
+top() {
+	go tool pprof -top -nodecount=12 "$@" 2>/dev/null | sed '/^deltaprof-perf: version/,/^Type:/{/^Type:/!d}'
+}
+
+coproc demo { exec "$build/demo"; }
+read -r _ pid <&"${demo[0]}"
+
+echo "\$ deltaprof-perf -p $pid --interval 2s --duration 6s --heap-rate 16KiB -v"
+"$build/src/deltaprof-perf" -p "$pid" --interval 2s --duration 6s --heap-rate 16KiB -v \
+	--output "$out"
+
+stdin=${demo[1]}
+exec {stdin}>&- # which ends the workload
+wait "$pid"
+
+files=("$out"/demo-*-heap-*.pb.gz)
+echo
+ls -l "${files[@]}"
+echo
+echo "\$ go tool pprof -top -sample_index=alloc_space demo-*.pb.gz   # all intervals together"
+top -sample_index=alloc_space "${files[@]}"
+echo
+echo "\$ go tool pprof -top -sample_index=inuse_space ${files[-1]##*/}   # what the last one left"
+top -sample_index=inuse_space "${files[-1]}"
+echo
+echo "\$ go tool pprof -comments ${files[-1]##*/}   # how far it can be trusted"
+go tool pprof -comments "${files[-1]}" 2>/dev/null

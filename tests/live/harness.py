@@ -1,0 +1,812 @@
+# SPDX-License-Identifier: MIT
+"""What the live tests share: targets, the profiler, profiles, and the traces that must not stay behind.
+
+A live test attaches the real profiler to a real process. It runs as root on a kernel with uprobes; where
+that is not so it is skipped (exit status 77), and with DP_REQUIRE_PERF=1 it fails instead.
+
+Two readers look at the profiles, neither of them ours: `go tool pprof -raw`, the oracle, and a small
+decoder of the protocol buffer written from profile.proto, for what the oracle does not print (exact
+times, what drop_frames hides).
+"""
+
+import collections
+import glob
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+BINARY = os.environ.get("DP_BINARY", "")
+TARGETS = os.environ.get("DP_TARGETS", "")
+REQUIRED = os.environ.get("DP_REQUIRE_PERF") == "1"
+TRACEFS = "/sys/kernel/tracing"
+LIBRARIES = "/usr/lib/x86_64-linux-gnu"
+
+# For whatever must happen but has no reason to take long: generous, because the machine may be slow.
+PATIENCE_S = 60
+
+FILE_NAME = re.compile(
+    r"^(?P<comm>[A-Za-z0-9_+][A-Za-z0-9._+-]*)-(?P<pid>\d+)-(?P<profile>heap|mutex|block)-"
+    r"(?P<start>\d{8}T\d{6}\.\d{3}Z)(-\d+)?\.pb\.gz$"
+)
+HEAP_TYPES = [
+    ("alloc_objects", "count"),
+    ("alloc_space", "bytes"),
+    ("inuse_objects", "count"),
+    ("inuse_space", "bytes"),
+]
+
+
+class TimedOut(AssertionError):
+    """Something that must happen did not."""
+
+
+def poll(condition, what, timeout_s=PATIENCE_S, every_s=0.01):
+    """Returns the first true value of condition(); asks again every every_s seconds."""
+    end = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise TimedOut(f"{what}: not within {timeout_s} s")
+        time.sleep(every_s)
+
+
+def process_state(pid, tid=None):
+    """The state letter of a process (or of one of its threads), or None when it is gone."""
+    path = f"/proc/{pid}/stat" if tid is None else f"/proc/{pid}/task/{tid}/stat"
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+# ---- targets ---------------------------------------------------------------------------------------
+
+
+class LineReader:
+    """Reads a pipe line by line in a thread of its own, so that waiting for a line can end."""
+
+    def __init__(self, pipe):
+        self.lines = []
+        self._pipe = pipe
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        for line in self._pipe:
+            with self._changed:
+                self.lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def wait(self, is_wanted, what, start=0, timeout_s=PATIENCE_S):
+        """Index of the first line from number `start` on that is_wanted."""
+        end = time.monotonic() + timeout_s
+        i = start
+        with self._changed:
+            while True:
+                while i < len(self.lines):
+                    if is_wanted(self.lines[i]):
+                        return i
+                    i += 1
+                if self._closed:
+                    raise TimedOut(f"{what}: the output ended with {self.lines[-3:]}")
+                if not self._changed.wait(end - time.monotonic()):
+                    raise TimedOut(f"{what}: not within {timeout_s} s, last {self.lines[-3:]}")
+
+    def close(self):
+        self._thread.join(PATIENCE_S)
+        self._pipe.close()
+
+
+class Target:
+    """A program of tests/targets that waits for commands."""
+
+    def __init__(self, name, *args, preload=None, env=None, path=None, prefix=()):
+        path = path or os.path.join(TARGETS, name)
+        environment = dict(os.environ, **(env or {}))
+        if preload:
+            environment["LD_PRELOAD"] = os.path.join(LIBRARIES, preload)
+        self.path = path
+        self._process = subprocess.Popen(
+            [*prefix, path, *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=environment,
+        )
+        self._reader = LineReader(self._process.stdout)
+        self._n_read = 0
+        ready = self.line()
+        if ready.split()[0] != "ready":
+            raise AssertionError(f"{name} said {ready!r} instead of ready")
+        self.pid = int(ready.split()[1])
+        if self.pid != self._process.pid:
+            raise AssertionError(f"{name} is {self._process.pid} and says {self.pid}")
+
+    def line(self):
+        i = self._reader.wait(lambda line: True, "the target's answer", self._n_read)
+        self._n_read = i + 1
+        return self._reader.lines[i]
+
+    def say(self, command):
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+
+    def answer(self):
+        answer = json.loads(self.line())
+        if "error" in answer:
+            raise AssertionError(f"the target failed: {answer['error']}")
+        return answer
+
+    def ask(self, command):
+        self.say(command)
+        return self.answer()
+
+    def go_slowly(self, n, n_slice, profiler):
+        """`go N` in slices, each begun when the profiler has caught up: for runs without loss."""
+        while n > 0:
+            self.ask(f"go {min(n, n_slice)}")
+            n -= n_slice
+            profiler.wait_idle()
+
+    def alive(self):
+        return self._process.poll() is None
+
+    def quit(self):
+        """Ends the target in good order and returns its exit status."""
+        self.say("quit")
+        return self.wait()
+
+    def wait(self):
+        status = self._process.wait(PATIENCE_S)
+        self._close()
+        return status
+
+    def kill(self):
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(PATIENCE_S)
+        self._close()
+
+    def send_signal(self, number):
+        self._process.send_signal(number)
+
+    def _close(self):
+        if not self._process.stdin.closed:
+            try:
+                self._process.stdin.close()
+            except BrokenPipeError:
+                pass
+        self._reader.close()
+
+
+# ---- the profiler ----------------------------------------------------------------------------------
+
+
+class Profiler:
+    """One run of deltaprof-perf."""
+
+    def __init__(self, pid, *args, directory=None, prefix=(), verbose=True, binary=None, **popen):
+        self._own_directory = directory is None
+        self.directory = directory or tempfile.mkdtemp(prefix="dp-live-")
+        self.command = [
+            *prefix,
+            binary or BINARY,
+            *(["-v"] if verbose else []),
+            "-o",
+            self.directory,
+            *args,
+            "-p",
+            str(pid),
+        ]
+        self._process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **popen,
+        )
+        self._stdout = LineReader(self._process.stdout)
+        self._stderr = LineReader(self._process.stderr)
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    @property
+    def stderr(self):
+        return "\n".join(self._stderr.lines)
+
+    @property
+    def stdout(self):
+        return "\n".join(self._stdout.lines)
+
+    def wait_attached(self):
+        self._stderr.wait(lambda line: line.endswith(": attached"), "the profiler's `attached`")
+        return self
+
+    def wait_line(self, pattern, what):
+        return self._stderr.lines[
+            self._stderr.wait(lambda line: re.search(pattern, line), what)
+        ]
+
+    def wait_idle(self):
+        """Waits until the profiler has nothing to read: it sleeps and uses no CPU for a moment."""
+        previous = None
+
+        def is_idle():
+            nonlocal previous
+            with open(f"/proc/{self.pid}/stat", encoding="utf-8", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
+            with open(f"/proc/{self.pid}/schedstat", encoding="utf-8") as file:
+                on_cpu_ns = file.read().split()[0]
+            idle = fields[0] == "S" and previous == on_cpu_ns
+            previous = on_cpu_ns
+            return idle
+
+        poll(is_idle, "the profiler to catch up", every_s=0.002)
+
+    def running(self):
+        return self._process.poll() is None
+
+    def stop(self, number=signal.SIGINT):
+        """Ends the profiler in good order and returns its exit status."""
+        if self.running():
+            self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self, timeout_s=PATIENCE_S):
+        status = self._process.wait(timeout_s)
+        self._stdout.close()
+        self._stderr.close()
+        return status
+
+    def kill(self):
+        if self.running():
+            self._process.kill()
+        self.wait()
+
+    def end(self):
+        """Ends it whatever state it is in; in good order if that is still possible."""
+        if self.running():
+            self._process.terminate()
+        try:
+            self.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def paths(self):
+        """The finished files in the order of time."""
+        return sorted(glob.glob(os.path.join(glob.escape(self.directory), "*.pb.gz")), key=file_order)
+
+    def profiles(self):
+        return [Profile(path) for path in self.paths()]
+
+    def wait_profiles(self, is_enough, what):
+        """The profiles as soon as is_enough(profiles)."""
+        known = {}
+
+        def look():
+            for path in self.paths():
+                if path not in known:
+                    known[path] = Profile(path)
+            profiles = sorted(known.values(), key=lambda profile: profile.time_nanos)
+            return profiles if is_enough(profiles) else None
+
+        return poll(look, what, every_s=0.05)
+
+    def wait_covered(self, now_ns=None):
+        """The profiles as soon as one ends after `now_ns` (default: now): what was done is in them."""
+        now_ns = now_ns or time.time_ns()
+        return self.wait_profiles(
+            lambda profiles: profiles and profiles[-1].end_nanos > now_ns,
+            "a profile of an interval that ends after this moment",
+        )
+
+    def remove(self):
+        if self._own_directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def file_order(path):
+    """Sorts like the glob in the manual does, with "-2" behind the name without it."""
+    return os.path.basename(path).replace(".pb.gz", "")
+
+
+def run_profiler(*args, prefix=(), binary=None, timeout_s=PATIENCE_S, **popen):
+    """Runs the profiler to its end: for everything that must not start. No definition of it stays."""
+    process = subprocess.Popen(
+        [*prefix, binary or BINARY, *args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **popen,
+    )
+    try:
+        stdout, stderr = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        raise
+    left = definitions_of(process.pid)
+    if left:
+        raise AssertionError(f"{process.args}: {left} stay in tracefs")
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+# ---- profiles --------------------------------------------------------------------------------------
+
+Line = collections.namedtuple("Line", "function system_name file line start_line")
+Location = collections.namedtuple("Location", "id mapping_id address lines")
+Mapping = collections.namedtuple(
+    "Mapping", "id start limit offset file build_id functions filenames line_numbers inline_frames"
+)
+Sample = collections.namedtuple("Sample", "locations values labels")
+
+
+def varint(data, i):
+    value = shift = 0
+    while True:
+        byte = data[i]
+        i += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & (1 << 64) - 1, i
+        shift += 7
+
+
+def fields(data):
+    """(number, value) of every field of a message; the value is an int or bytes."""
+    i = 0
+    while i < len(data):
+        key, i = varint(data, i)
+        kind = key & 7
+        if kind == 0:
+            value, i = varint(data, i)
+        elif kind == 2:
+            n, i = varint(data, i)
+            if i + n > len(data):
+                raise ValueError("a field reaches beyond its message")
+            value = data[i : i + n]
+            i += n
+        else:
+            raise ValueError(f"wire type {kind} is not in profile.proto")
+        yield key >> 3, value
+
+
+def signed(value):
+    return value - (1 << 64) if value >> 63 else value
+
+
+def repeated(value):
+    """A repeated number: packed or not."""
+    if isinstance(value, int):
+        return [value]
+    numbers, i = [], 0
+    while i < len(value):
+        number, i = varint(value, i)
+        numbers.append(number)
+    return numbers
+
+
+class Profile:
+    """A file as profile.proto says. Source: github.com/google/pprof, proto/profile.proto."""
+
+    def __init__(self, path):
+        self.path = path
+        with open(path, "rb") as file:
+            self._read(gzip.decompress(file.read()))
+
+    def _read(self, data):
+        raw = collections.defaultdict(list)
+        for number, value in fields(data):
+            raw[number].append(value)
+        self._strings = [value.decode("utf-8") for value in raw[6]]
+        if self._strings[0] != "":
+            raise ValueError("the first string is not empty")
+        self.types = [self._type(value) for value in raw[1]]
+        self.mappings = {m.id: m for m in map(self._mapping, raw[3])}
+        self._functions = dict(map(self._function, raw[5]))
+        self.locations = {loc.id: loc for loc in map(self._location, raw[4])}
+        self.samples = [self._sample(value) for value in raw[2]]
+        self.drop_frames = self._strings[raw[7][-1]] if raw[7] else ""
+        self.time_nanos = signed(raw[9][-1]) if raw[9] else 0
+        self.duration_nanos = signed(raw[10][-1]) if raw[10] else 0
+        self.end_nanos = self.time_nanos + self.duration_nanos
+        self.period_type = self._type(raw[11][-1]) if raw[11] else None
+        self.period = signed(raw[12][-1]) if raw[12] else 0
+        self.comments = [self._strings[i] for value in raw[13] for i in repeated(value)]
+        self.default_type = self._strings[raw[14][-1]] if raw[14] else ""
+
+    def _last(self, data):
+        return collections.defaultdict(int, fields(data))
+
+    def _type(self, data):
+        f = self._last(data)
+        return self._strings[f[1]], self._strings[f[2]]
+
+    def _mapping(self, data):
+        f = self._last(data)
+        return Mapping(
+            f[1], f[2], f[3], f[4], self._strings[f[5]], self._strings[f[6]],
+            bool(f[7]), bool(f[8]), bool(f[9]), bool(f[10]),
+        )  # fmt: skip
+
+    def _function(self, data):
+        f = self._last(data)
+        return f[1], (self._strings[f[2]], self._strings[f[3]], self._strings[f[4]], signed(f[5]))
+
+    def _location(self, data):
+        lines = []
+        f = collections.defaultdict(int)
+        for number, value in fields(data):
+            if number == 4:
+                line = self._last(value)
+                name, system_name, file, start_line = self._functions[line[1]]
+                lines.append(Line(name, system_name, file, signed(line[2]), start_line))
+            else:
+                f[number] = value
+        if f[2] and f[2] not in self.mappings:
+            raise ValueError(f"location {f[1]} is in mapping {f[2]}, which there is not")
+        return Location(f[1], f[2], f[3], lines)
+
+    def _sample(self, data):
+        locations, values, labels = [], [], []
+        for number, value in fields(data):
+            if number == 1:
+                locations += [self.locations[i] for i in repeated(value)]
+            elif number == 2:
+                values += [signed(v) for v in repeated(value)]
+            elif number == 3:
+                labels.append(self._last(value))
+        if len(values) != len(self.types):
+            raise ValueError(f"a sample has {len(values)} values, there are {len(self.types)} types")
+        return Sample(locations, values, labels)
+
+    # What the tests ask for.
+
+    def names(self, sample):
+        """Function names leaf first, inlined calls too, frames without a name as None."""
+        names = []
+        for location in sample.locations:
+            names += [line.function for line in location.lines] or [None]
+        return names
+
+    def by_stack(self, root):
+        """Sums of the values by the names from the allocation's caller to `root`; see cut_stack()."""
+        sums = {}
+        for sample in self.samples:
+            add_values(sums, cut_stack(self._visible(sample), root), sample.values)
+        return sums
+
+    def _visible(self, sample):
+        """The names that pprof shows: it drops the frame that drop_frames matches and all below."""
+        names = self.names(sample)
+        if self.drop_frames:
+            for i in range(len(names) - 1, -1, -1):
+                if names[i] and re.fullmatch(self.drop_frames, names[i]):
+                    return names[i + 1 :]
+        return names
+
+    def totals(self):
+        return [sum(column) for column in zip(*(s.values for s in self.samples))] or [0] * len(self.types)
+
+    def comment(self):
+        return Comments(self.comments)
+
+
+def cut_stack(names, root):
+    """The names up to the first `root` as a tuple; None where it does not occur.
+
+    What lies beyond is libc's thread start, where a frame-pointer walk may end anywhere.
+    """
+    return tuple(names[: names.index(root) + 1]) if root in names else None
+
+
+def add_values(sums, key, values):
+    old = sums.get(key, [0] * len(values))
+    sums[key] = [a + b for a, b in zip(old, values)]
+
+
+class Comments:
+    """The profile's comments: `key: word N, word N, ...`, some with text instead."""
+
+    def __init__(self, lines):
+        self.lines = lines
+        self.texts = {}
+        for line in lines:
+            key, _, text = line.partition(": ")
+            self.texts[key] = text
+
+    def text(self, key):
+        if key not in self.texts:
+            raise AssertionError(f"no comment {key!r} in {self.lines}")
+        return self.texts[key]
+
+    def numbers(self, key):
+        """Every `word N` of comment `key`."""
+        return {word: int(n) for word, n in re.findall(r"([a-z-]+) (\d+)", self.text(key))}
+
+
+def sum_comments(profiles, key):
+    """The numbers of comment `key` summed over the profiles: for what counts per interval."""
+    sums = collections.Counter()
+    for profile in profiles:
+        sums.update(profile.comment().numbers(key))
+    return sums
+
+
+def sum_stacks(profiles, root):
+    """alloc_* summed over all the profiles, inuse_* of the last one, by stack."""
+    sums = {}
+    for i, profile in enumerate(profiles):
+        for key, values in profile.by_stack(root).items():
+            is_last = i == len(profiles) - 1
+            add_values(sums, key, values if is_last else values[:2] + [0, 0])
+    return {key: values for key, values in sums.items() if any(values)}
+
+
+# ---- the oracle ------------------------------------------------------------------------------------
+
+
+def go_pprof(*args):
+    """Output of `go tool pprof ARGS`; anything on its standard error but progress is a failure."""
+    result = subprocess.run(
+        ["go", "tool", "pprof", "-symbolize=none", *args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+        env=dict(os.environ, HOME="/nonexistent", PPROF_TMPDIR=tempfile.gettempdir(), GOFLAGS="",
+                 GOCACHE="off"),
+    )  # fmt: skip
+    if result.returncode != 0:
+        raise AssertionError(f"go tool pprof {args}: {result.stderr}")
+    return result.stdout
+
+
+class Raw:
+    """What `go tool pprof -raw FILE...` says, parsed."""
+
+    LINE = re.compile(r"^(?P<function>.*) (?P<file>\S*):(?P<line>\d+)(:\d+)? s=(?P<start>\d+)(\((?P<system>.*)\))?$")
+
+    def __init__(self, *args):
+        self.text = go_pprof("-raw", *args)
+        self.header, self.comments, self.samples, self.locations, self.mappings = {}, [], [], {}, []
+        self.types, self.default_type = [], None
+        section = self._read_header
+        for line in self.text.splitlines():
+            if line == "Samples:":
+                section = self._read_types
+            elif line == "Locations":
+                section = self._read_location
+            elif line == "Mappings":
+                section = self.mappings.append
+            else:
+                section = section(line) or section
+
+    def _read_header(self, line):
+        key, _, text = line.partition(": ")
+        if key == "Comment":
+            self.comments.append(text)
+        else:
+            self.header[key] = text
+
+    def _read_types(self, line):
+        for word in line.split():
+            if word.endswith("[dflt]"):
+                word = word[: -len("[dflt]")]
+                self.default_type = word.split("/")[0]
+            self.types.append(tuple(word.split("/")))
+        return self._read_sample
+
+    def _read_sample(self, line):
+        match = re.fullmatch(r"\s*((?:-?\d+ *)+):((?: \d+)*)\s*", line)
+        if match:
+            self.samples.append(([int(v) for v in match[1].split()], [int(i) for i in match[2].split()]))
+
+    def _read_location(self, line):
+        match = re.fullmatch(r"\s*(\d+): 0x([0-9a-f]+) (?:M=\d+ )?(?:\[F\] )?(.*)", line)
+        if match:
+            self._location = int(match[1])
+            self.locations[self._location] = []
+            line = match[3]
+        match = self.LINE.match(line.strip())
+        self.locations[self._location].append(match["function"] if match else None)
+
+    def by_stack(self, root):
+        sums = {}
+        for values, ids in self.samples:
+            names = [name for i in ids for name in self.locations[i]]
+            add_values(sums, cut_stack(names, root), values)
+        return sums
+
+
+# ---- traces that must not stay behind --------------------------------------------------------------
+
+
+def tracefs_definitions():
+    """The lines of uprobe_events."""
+    with open(os.path.join(TRACEFS, "uprobe_events"), encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+def definitions_of(pid):
+    """The definitions of the profiler with this pid: its name and the owner's pid are in theirs."""
+    return [line for line in tracefs_definitions() if re.search(rf"deltaprof_{pid}(?!\d)", line)]
+
+
+def has_capability(number):
+    """Whether this process has a capability in effect; the numbers are those of linux/capability.h."""
+    with open("/proc/self/status", encoding="utf-8") as file:
+        (mask,) = [int(line.split()[1], 16) for line in file if line.startswith("CapEff:")]
+    return bool(mask >> number & 1)
+
+
+def living_thread(pid):
+    """A thread of the process that has not ended: of a main thread that has, /proc shows no memory."""
+    for tid in [pid, *map(int, os.listdir(f"/proc/{pid}/task"))]:
+        if process_state(pid, tid) not in ("Z", "X", None):
+            return tid
+    raise ProcessLookupError(pid)
+
+
+def code_mappings(pid):
+    """(start, end, file offset, path) of each executable mapping of a file."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            parts = line.rstrip("\n").split(maxsplit=5)
+            if "x" in parts[1] and len(parts) == 6 and parts[5].startswith("/"):
+                start, end = (int(x, 16) for x in parts[0].split("-"))
+                yield start, end, int(parts[2], 16), parts[5]
+
+
+def changed_text(pid):
+    """Addresses at which the code of process `pid` differs from its files: breakpoints, mostly."""
+    changed = []
+    pid = living_thread(pid)
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for start, end, offset, path in code_mappings(pid):
+            with open(f"/proc/{pid}/map_files/{start:x}-{end:x}", "rb") as file:
+                file.seek(offset)
+                expected = file.read(end - start)
+            memory.seek(start)
+            found = memory.read(len(expected))
+            if found != expected:
+                changed += [(hex(start + i), path) for i, pair in enumerate(zip(found, expected))
+                            if pair[0] != pair[1]]  # fmt: skip
+    return changed
+
+
+# ---- the test case ---------------------------------------------------------------------------------
+
+
+def why_impossible():
+    """Why live tests cannot run here, or None."""
+    if os.geteuid() != 0:
+        return "not root"
+    if not os.path.exists(os.path.join(TRACEFS, "uprobe_events")):
+        return f"no uprobe_events in {TRACEFS}"
+    if not shutil.which("go"):
+        return "no go (Debian: golang-go): the oracle is go tool pprof"
+    return None
+
+
+class LiveTest(unittest.TestCase):
+    """Starts targets and profilers, and checks after each test that nothing of ours stays behind."""
+
+    maxDiff = 4000
+
+    def setUp(self):
+        self.targets, self.profilers = [], []
+
+    def target(self, name, *args, **options):
+        target = Target(name, *args, **options)
+        self.targets.append(target)
+        return target
+
+    def profile(self, target, *args, attached=True, **options):
+        """Starts the profiler on a target (or a pid) and waits until it is attached."""
+        pid = target if isinstance(target, int) else target.pid
+        profiler = Profiler(pid, *args, **options)
+        self.profilers.append(profiler)
+        if attached:
+            profiler.wait_attached()
+        return profiler
+
+    def tearDown(self):
+        for profiler in self.profilers:
+            profiler.end()
+        failed = any(error for _, error in getattr(self._outcome, "errors", []) or []) or any(
+            test is self for test, _ in getattr(self._outcome.result, "failures", [])
+            + getattr(self._outcome.result, "errors", [])
+        )  # fmt: skip
+        for profiler in self.profilers:
+            if failed:
+                print(f"{' '.join(profiler.command)}\n{profiler.stderr}", file=sys.stderr)
+            if not (failed and os.environ.get("DP_KEEP_FILES")):
+                profiler.remove()
+        for target in self.targets:
+            target.kill()
+
+    def finish(self, profiler, number=signal.SIGINT, status=0):
+        """Ends a profiler in good order: its exit status, and no trace of it stays."""
+        self.assertEqual(profiler.stop(number), status, profiler.stderr)
+        self.assert_no_trace(profiler)
+
+    def assert_no_trace(self, profiler):
+        self.assertEqual(definitions_of(profiler.pid), [])
+        for target in self.targets:
+            if target.alive():
+                self.assert_clean_text(target)
+
+    def assert_clean_text(self, target):
+        # The last event's close takes a grace period; the text is clean as soon as it begins.
+        try:
+            poll(lambda: not changed_text(target.pid), "clean text", timeout_s=20)
+        except TimedOut:
+            self.fail(f"the code of {target.path} is still changed: {changed_text(target.pid)}")
+
+    def assert_stacks(self, found, expected, what=""):
+        """Both by stack; the first few differences make the message."""
+        wrong = {
+            key: (found.get(key), expected.get(key))
+            for key in set(found) | set(expected)
+            if found.get(key) != expected.get(key)
+        }
+        if wrong:
+            shown = "\n".join(f"  {key}: found {f}, made {e}" for key, (f, e) in list(wrong.items())[:8])
+            self.fail(f"{what}: {len(wrong)} of {len(expected)} stacks are wrong:\n{shown}")
+
+    def assert_one_sentence(self, result, status, *words):
+        """A failed run: its exit status, one line on stderr with these words, nothing on stdout."""
+        lines = result.stderr.splitlines()
+        self.assertEqual(len(lines), 1, result.stderr)
+        self.assertTrue(lines[0].startswith("deltaprof-perf: "), lines[0])
+        for word in words:
+            self.assertRegex(lines[0], word)
+        self.assertEqual(result.returncode, status, lines[0])
+        self.assertEqual(result.stdout, "")
+
+
+def expected_stacks(report):
+    """A target's report as by_stack() gives it."""
+    return {tuple(s["stack"]): s["values"] for s in report["stacks"] if any(s["values"])}
+
+
+def main():
+    """Runs the tests of the calling program. Exit status 77: something was skipped."""
+    reason = why_impossible()
+    if reason:
+        print(f"live tests cannot run: {reason}", file=sys.stderr)
+        sys.exit(1 if REQUIRED else 77)
+    for name, value in (("DP_BINARY", BINARY), ("DP_TARGETS", TARGETS)):
+        if not os.path.exists(value):
+            sys.exit(f"{name} is {value!r}: no such file; run the tests with ctest")
+    program = unittest.main(module="__main__", exit=False, verbosity=2)
+    if not program.result.wasSuccessful():
+        sys.exit(1)
+    if program.result.testsRun == 0:
+        sys.exit("no test ran")
+    if program.result.skipped:
+        sys.exit(1 if REQUIRED else 77)

@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The target is never harmed: not when the profiler is killed, and not when the target itself goes."""
+
+import glob
+import os
+import signal
+
+from harness import (
+    LiveTest,
+    Raw,
+    changed_text,
+    definitions_of,
+    expected_stacks,
+    main,
+    poll,
+    process_state,
+    sum_comments,
+    sum_stacks,
+)
+
+EXACT = ("--heap-rate", "1", "-i", "300ms")
+
+
+class KilledProfilerTest(LiveTest):
+    def pairs_grow(self, target, n=2000):
+        start = target.ask("report")["pairs"]
+        poll(lambda: target.ask("report")["pairs"] > start + n, "the target to go on counting")
+
+    def assert_swept(self):
+        self.assertEqual([line for p in self.profilers for line in definitions_of(p.pid)], [])
+
+    def kill_and_check(self, name, n_rounds):
+        target = self.target(name, "--threads", "3")
+        target.ask("go")
+        for _ in range(n_rounds):
+            profiler = self.profile(target, *EXACT)
+            self.assertNotEqual(changed_text(target.pid), [], "no breakpoint while attached")
+            self.assertNotEqual(definitions_of(profiler.pid), [], "no definition while attached")
+            self.pairs_grow(target)
+            os.kill(profiler.pid, signal.SIGKILL)
+            self.assertEqual(profiler.wait(), -signal.SIGKILL)
+            self.assert_clean_text(target)
+            self.pairs_grow(target)
+            # Nothing half-written under a final name: every file that is there is whole.
+            profiler.profiles()
+        # The next start sweeps what the dead left, whoever they profiled.
+        self.finish(self.profile(target, *EXACT))
+        self.assert_swept()
+        self.pairs_grow(target)
+        target.ask("stop")
+        self.assertEqual(target.quit(), 0)
+
+    def test_a_killed_profiler_leaves_no_breakpoint_and_the_next_sweeps_its_definitions(self):
+        self.kill_and_check("hammer", 4)
+
+    def test_the_same_for_a_static_program(self):
+        self.kill_and_check("hammer-static", 2)
+
+    def test_a_profiler_that_is_killed_while_it_attaches_leaves_no_breakpoint(self):
+        target = self.target("hammer", "--threads", "2", "--idle", "100")
+        target.ask("go")
+        for _ in range(6):
+            profiler = self.profile(target, *EXACT, attached=False)
+            poll(lambda p=profiler: definitions_of(p.pid) or not p.running(), "the first definition",
+                 every_s=0.001)  # fmt: skip
+            self.assertTrue(profiler.running(), profiler.stderr)
+            os.kill(profiler.pid, signal.SIGKILL)
+            profiler.wait()
+            self.assert_clean_text(target)
+        self.pairs_grow(target)
+        self.finish(self.profile(target, *EXACT))
+        self.assert_swept()
+
+    def test_two_profilers_on_one_process_do_not_disturb_one_another(self):
+        target = self.target("truth")
+        first = self.profile(target, *EXACT)
+        second = self.profile(target, *EXACT)
+        target.go_slowly(8000, 2000, first)
+        second.wait_idle()
+        self.finish_one(first)
+        expected = expected_stacks(target.ask("report"))
+        self.assert_stacks(sum_stacks(first.profiles(), "worker_main"), expected, "first")
+        target.go_slowly(8000, 2000, second)
+        report = target.ask("report")
+        self.finish(second)
+        self.assert_stacks(
+            sum_stacks(second.profiles(), "worker_main"), expected_stacks(report), "second"
+        )
+
+    def finish_one(self, profiler):
+        """Like finish(), while another profiler's breakpoints are still there."""
+        self.assertEqual(profiler.stop(), 0, profiler.stderr)
+        self.assertEqual(definitions_of(profiler.pid), [])
+
+    def test_a_program_that_is_not_watched_but_maps_the_same_library_has_no_breakpoint(self):
+        bystander, target = self.target("hammer"), self.target("hammer")
+        bystander.ask("go")
+        target.ask("go")
+        profiler = self.profile(target, *EXACT)
+        self.assertNotEqual(changed_text(target.pid), [])
+        self.assertEqual(changed_text(bystander.pid), [])
+        self.finish(profiler)
+
+
+class OverloadTest(LiveTest):
+    def test_calls_that_were_lost_are_counted_and_said(self):
+        """Four threads at full speed and a profiler on the same CPUs: what is lost is not hidden."""
+        target = self.target("hammer", "--threads", "4")
+        profiler = self.profile(target, *EXACT)
+        start = target.ask("go")["pairs"]
+        poll(lambda: target.ask("report")["pairs"] - start > 400_000, "400 000 pairs", timeout_s=120)
+        target.ask("stop")
+        made = target.ask("report")["pairs"] - start
+        self.finish(profiler)
+        profiles = profiler.profiles()
+        allocations = sum_comments(profiles, "allocations")
+        entries = profiles[-1].comment().numbers("entries since attach")
+        records = profiles[-1].comment().numbers("records since attach")
+        # hammer calls malloc alone, so every entry is a call of its own.
+        self.assertEqual(entries["hit"], made, entries)
+        self.assertEqual(entries["seen"], allocations["seen"])
+        if records["dropped"] == 0:
+            self.assertEqual(
+                allocations["sampled"] + allocations["skipped"] + entries["lost"] + entries["noroom"], made
+            )
+        self.assertEqual(
+            records["hit"],
+            records["delivered"] + records["lost"] + records["dropped"] + records["duplicate"],
+        )
+        for profile in profiles:
+            self.assertTrue(all(v >= 0 for s in profile.samples for v in s.values))
+        objects = sum(p.totals()[0] for p in profiles)
+        self.assertLessEqual(objects, allocations["sampled"])
+        self.assertGreaterEqual(
+            objects, allocations["sampled"] - allocations["abandoned"] - allocations["forgotten"]
+        )
+        if records["lost"] == 0:
+            self.assertEqual(objects, made)
+
+
+class LifecycleTest(LiveTest):
+    def watch(self, mode):
+        target = self.target("lifecycle", mode)
+        return target, self.profile(target, *EXACT)
+
+    def check_files(self, profiler, expected):
+        """All files whole by both readers, and in sum the stacks that are expected (others allowed)."""
+        profiles = profiler.profiles()
+        self.assertTrue(profiles, profiler.stderr)
+        for profile in profiles:
+            Raw(profile.path)
+        self.assertEqual(
+            [name for name in os.listdir(profiler.directory) if not name.endswith(".pb.gz")], []
+        )
+        found = sum_stacks(profiles, "life_run")
+        found.pop(None, None)
+        self.assert_stacks(found, expected)
+
+    def test_the_target_exits(self):
+        target, profiler = self.watch("exit")
+        expected = expected_stacks(target.ask("go"))
+        self.assertEqual(target.wait(), 0)
+        self.assertEqual(profiler.wait(), 0, profiler.stderr)
+        self.assert_no_trace(profiler)
+        self.check_files(profiler, expected)
+
+    def test_the_target_is_killed(self):
+        target, profiler = self.watch("wait")
+        expected = expected_stacks(target.ask("go"))
+        target.send_signal(signal.SIGKILL)
+        self.assertEqual(target.wait(), -signal.SIGKILL)
+        self.assertEqual(profiler.wait(), 0, profiler.stderr)
+        self.assert_no_trace(profiler)
+        self.check_files(profiler, expected)
+
+    def test_the_target_is_killed_while_all_threads_allocate(self):
+        target = self.target("hammer", "--threads", "4")
+        profiler = self.profile(target, *EXACT)
+        target.ask("go")
+        profiler.wait_profiles(lambda profiles: len(profiles) >= 2, "two profiles")
+        target.send_signal(signal.SIGKILL)
+        target.wait()
+        self.assertEqual(profiler.wait(), 0, profiler.stderr)
+        self.assert_no_trace(profiler)
+        for profile in profiler.profiles():
+            Raw(profile.path)
+
+    def test_the_target_dies_of_a_stop_and_an_abort(self):
+        target, profiler = self.watch("wait")
+        expected = expected_stacks(target.ask("go"))
+        target.send_signal(signal.SIGSTOP)
+        poll(lambda: process_state(target.pid) == "T", "the target to stop")
+        profiler.wait_covered()
+        target.send_signal(signal.SIGABRT)
+        target.send_signal(signal.SIGCONT)
+        self.assertEqual(target.wait(), -signal.SIGABRT)
+        self.assertEqual(profiler.wait(), 0, profiler.stderr)
+        self.check_files(profiler, expected)
+
+    def check_exec(self, mode, after):
+        target, profiler = self.watch(mode)
+        expected = expected_stacks(target.ask("go"))
+        if after:
+            self.assertEqual(list(expected_stacks(target.answer())), [after])
+        self.assertEqual(target.wait(), 0)
+        self.assertEqual(profiler.wait(), 0, profiler.stderr)
+        self.assert_no_trace(profiler)
+        # What the new program allocates is not this program's.
+        self.check_files(profiler, expected)
+
+    def test_the_target_executes_itself_again(self):
+        self.check_exec("exec", ("leaf_after", "life_run"))
+
+    def test_the_target_executes_another_program(self):
+        self.check_exec("exec-true", None)
+
+    def check_children(self, mode):
+        target, profiler = self.watch(mode)
+        expected = expected_stacks(target.ask("go"))  # an answer says that all children ended well
+        profiler.wait_covered()
+        self.finish(profiler)
+        self.check_files(profiler, expected)
+        self.assertEqual(target.quit(), 0)
+
+    def test_forked_children_allocate_and_are_not_counted(self):
+        self.check_children("fork")
+
+    def test_spawned_children_are_not_disturbed(self):
+        self.check_children("spawn")
+
+    def test_a_forked_child_outlives_the_profiler(self):
+        """Its copy of the code has the breakpoints too; they go with the profiler's events."""
+        target, profiler = self.watch("fork-wait")
+        child = target.ask("go")["child"]
+        self.finish(profiler)
+        poll(lambda: not changed_text(child), "clean text of the child", timeout_s=20)
+        self.assertEqual(target.ask("quit")["child_status"], 0)
+        self.assertEqual(target.wait(), 0)
+
+    def test_the_main_thread_alone_exits(self):
+        target, profiler = self.watch("mainexit")
+        self.assertTrue(target.ask("leave")["left"])
+        poll(lambda: process_state(target.pid, target.pid) == "Z", "the main thread to end")
+        for _ in range(2):
+            expected = expected_stacks(target.ask("go"))
+            found = sum_stacks(profiler.wait_covered(), "life_run")
+            found.pop(None, None)
+            self.assert_stacks(found, expected)
+        target.say("quit")
+        self.assertEqual(target.wait(), 0)
+        self.assertEqual(profiler.wait(), 0, profiler.stderr)
+        self.assert_no_trace(profiler)
+        self.check_files(profiler, expected)
+
+    def test_attaching_after_the_main_thread_exited(self):
+        target = self.target("lifecycle", "mainexit")
+        self.assertTrue(target.ask("leave")["left"])
+        poll(lambda: process_state(target.pid, target.pid) == "Z", "the main thread to end")
+        profiler = self.profile(target, *EXACT)
+        expected = expected_stacks(target.ask("go"))
+        self.finish(profiler)
+        self.check_files(profiler, expected)
+
+    def test_the_directory_of_the_profiler_holds_nothing_but_profiles(self):
+        target, profiler = self.watch("wait")
+        target.ask("go")
+        profiler.wait_covered()
+        self.finish(profiler)
+        names = glob.glob(os.path.join(profiler.directory, ".*")) + os.listdir(profiler.directory)
+        self.assertEqual([name for name in names if not name.endswith(".pb.gz")], [])
+
+
+if __name__ == "__main__":
+    main()

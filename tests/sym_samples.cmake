@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+#
+# Files whose symbols are looked up, built with exact options whatever builds the rest: they are data.
+# Debian: gcc g++ binutils, and clang where there is one.
+
+set(dp_sym_dir ${CMAKE_CURRENT_BINARY_DIR}/sym)
+set(dp_sym_source ${CMAKE_CURRENT_SOURCE_DIR}/targets)
+file(MAKE_DIRECTORY ${dp_sym_dir})
+add_custom_target(dp_sym_samples)
+find_program(DP_SYM_GCC gcc REQUIRED)
+find_program(DP_SYM_GXX g++ REQUIRED)
+find_program(DP_SYM_CLANG clang)
+find_program(DP_SYM_CLANGXX clang++)
+
+# dp_sym_step(NAME DEPENDS file... COMMAND command...): makes ${dp_sym_dir}/NAME.
+function(dp_sym_step name)
+	cmake_parse_arguments(arg "" "" "DEPENDS;COMMAND" ${ARGN})
+	add_custom_command(OUTPUT ${dp_sym_dir}/${name} COMMAND ${arg_COMMAND}
+		DEPENDS ${arg_DEPENDS} WORKING_DIRECTORY ${dp_sym_dir} VERBATIM)
+	add_custom_target(dp_sym_${name} DEPENDS ${dp_sym_dir}/${name})
+	add_dependencies(dp_sym_samples dp_sym_${name})
+endfunction()
+
+# dp_sym_compile(NAME SOURCE COMPILER option...)
+function(dp_sym_compile name source compiler)
+	dp_sym_step(${name}
+		DEPENDS ${dp_sym_source}/${source} ${dp_sym_source}/sym_calls.h
+		COMMAND ${compiler} ${ARGN} -o ${name} ${dp_sym_source}/${source})
+endfunction()
+
+set(dp_sym_c -std=gnu17 -O2)
+dp_sym_compile(calls-dwarf4 sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -gdwarf-4 -fPIE -pie -rdynamic)
+dp_sym_compile(calls-dwarf5 sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -gdwarf-5 -fPIE -pie -rdynamic)
+dp_sym_compile(calls-nopie sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -fno-pie -no-pie)
+dp_sym_compile(calls-static sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -fno-pie -static)
+dp_sym_compile(calls-static-pie sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -fPIE -static-pie)
+dp_sym_compile(calls-o0 sym_calls.c ${DP_SYM_GCC} -std=gnu17 -O0 -g -fPIE -pie)
+dp_sym_compile(calls-lto sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -flto -fPIE -pie)
+dp_sym_compile(calls-zlib sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -gz=zlib -fPIE -pie)
+dp_sym_compile(calls-split sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -gsplit-dwarf -fPIE -pie)
+dp_sym_compile(calls-sections sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -ffunction-sections
+	-Wl,--gc-sections -fPIE -pie)
+dp_sym_compile(calls-no-build-id sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -fPIE -pie
+	-Wl,--build-id=none)
+dp_sym_compile(cxx-dwarf4 sym_cxx.cc ${DP_SYM_GXX} -O2 -gdwarf-4 -fPIE -pie)
+dp_sym_compile(cxx-dwarf5 sym_cxx.cc ${DP_SYM_GXX} -O2 -gdwarf-5 -fPIE -pie)
+dp_sym_compile(library.so sym_library.c ${DP_SYM_GCC} ${dp_sym_c} -g -fPIC -shared)
+file(WRITE ${dp_sym_dir}/versions.map "SYM_1 {}; SYM_2 {} SYM_1;\n")
+dp_sym_compile(versioned.so sym_library.c ${DP_SYM_GCC} ${dp_sym_c} -g -fPIC -shared -DSYM_VERSIONS
+	-Wl,--version-script=versions.map)
+dp_sym_compile(tiny.so sym_library.c ${DP_SYM_GCC} ${dp_sym_c} -g -fPIC -shared -nostdlib
+	-Wl,-z,noseparate-code)
+dp_sym_compile(host sym_host.c ${DP_SYM_GCC} ${dp_sym_c} -g -fPIE -pie -pthread)
+if(DP_SYM_CLANG)
+	dp_sym_compile(calls-clang sym_calls.c ${DP_SYM_CLANG} ${dp_sym_c} -gdwarf-5 -fPIE -pie)
+endif()
+if(DP_SYM_CLANGXX)
+	dp_sym_compile(cxx-clang sym_cxx.cc ${DP_SYM_CLANGXX} -O2 -gdwarf-5 -fPIE -pie)
+endif()
+
+# Without any names but .dynsym; with a symbol table only; with the debug information split off.
+dp_sym_step(calls-stripped DEPENDS dp_sym_calls-dwarf5 ${dp_sym_dir}/calls-dwarf5
+	COMMAND strip -o calls-stripped calls-dwarf5)
+dp_sym_step(calls-symtab DEPENDS dp_sym_calls-dwarf5 ${dp_sym_dir}/calls-dwarf5
+	COMMAND strip -g -o calls-symtab calls-dwarf5)
+foreach(from calls-dwarf5 calls-no-build-id)
+	dp_sym_step(${from}.debug DEPENDS dp_sym_${from} ${dp_sym_dir}/${from}
+		COMMAND objcopy --only-keep-debug ${from} ${from}.debug)
+	dp_sym_step(${from}-linked DEPENDS dp_sym_${from}.debug ${dp_sym_dir}/${from}.debug
+		COMMAND objcopy --strip-all --add-gnu-debuglink=${from}.debug ${from} ${from}-linked)
+endforeach()
+
+add_library(dp_sym_oracle STATIC sym_oracle.c)
+target_link_libraries(dp_sym_oracle PRIVATE dp_flags)
+target_compile_definitions(dp_sym_oracle PRIVATE DP_SYM_SAMPLES="${dp_sym_dir}")
