@@ -84,17 +84,21 @@ static int add_interval(struct dp_pprof *profile, const struct dp_session_stats 
 }
 
 /*
- * The kernel counts hits by itself; once events have stopped, hit = seen + nested + noroom + lost +
- * dropped entries + duplicates. Before that, what is still in flight makes the difference.
+ * The kernel counts hits by itself; once events have stopped, hit is the sum of all that follows it
+ * (and of dropped and duplicate entries). Before that, what is still in flight makes the
+ * difference.
  */
 static int add_totals(struct dp_pprof *profile, const struct dp_session_stats *now)
 {
 	int r;
 
 	r = add(profile,
-		"entries since attach: hit %llu, seen %llu, nested %llu, noroom %llu, lost %llu",
-		N(now->sampler.n_entry_hits), N(now->heap.n_seen), N(now->pairing.n_nested),
-		N(now->pairing.n_no_room), N(now->sampler.n_entry_lost));
+		"entries since attach: hit %llu, returned %llu, failed %llu, nested %llu, "
+		"abandoned "
+		"%llu, forgotten %llu, noroom %llu, pending %llu, lost %llu",
+		N(now->sampler.n_entry_hits), N(now->pairing.n_calls), N(now->pairing.n_failed),
+		N(now->pairing.n_nested), N(now->pairing.n_abandoned), N(now->pairing.n_forgotten),
+		N(now->pairing.n_no_room), N(now->n_pending), N(now->sampler.n_entry_lost));
 	if (r == 0)
 		r = add(profile,
 			"records since attach: hit %llu, delivered %llu, lost %llu, dropped %llu, "

@@ -45,9 +45,10 @@ int dp_locks_update(struct dp_locks *locks);
 
 /*
  * The kind of wait of a stack of @n_frames frames at @frames, leaf first: that of the innermost
- * function that is in the table.
+ * function that is in the table, whose place is *@ret_i_frame (0 and DP_WAIT_FUTEX if there is
+ * none). Functions that release are in the table too, so that a waker's stack can be cut at them.
  */
 enum dp_wait_kind dp_locks_classify(const struct dp_locks *locks, const uint64_t *frames,
-				    size_t n_frames);
+				    size_t n_frames, size_t *ret_i_frame);
 
 #endif

@@ -172,7 +172,10 @@ static int make_line(struct dp_arena *arena, const struct dp_dwarf_line *from, s
 	if (!ret->system_name)
 		return -ENOMEM;
 	demangled = dp_demangle(ret->system_name);
-	ret->function = demangled ? dp_arena_intern(arena, demangled) : ret->system_name;
+	if (demangled)
+		ret->function = dp_arena_intern(arena, demangled);
+	else
+		ret->function = intern_unversioned(arena, from->name ? from->name : raw);
 	free(demangled);
 	ret->file = dp_arena_intern(arena, from->file);
 	ret->line = from->line;
@@ -180,17 +183,29 @@ static int make_line(struct dp_arena *arena, const struct dp_dwarf_line *from, s
 	return ret->function && ret->file ? 0 : -ENOMEM;
 }
 
+static bool is_mangled(const char *name)
+{
+	return strncmp(name, "_Z", 2) == 0 || strncmp(name, "_R", 2) == 0;
+}
+
 /*
- * Compilers give no linkage name to C++ functions that are not seen outside (gcc: anonymous
- * namespaces), so that only "f" would be left of "(anonymous namespace)::f(int)": the symbol has
- * it. A C name stays as DWARF has it, without the suffix of a clone ("f.constprop.0").
+ * Where the symbol's name is the better one for the outermost function. Compilers give no linkage
+ * name to C++ functions that are not seen outside (gcc: anonymous namespaces), so that only "f"
+ * would be left of "(anonymous namespace)::f(int)". And a C library calls its functions by internal
+ * names ("__GI___libc_malloc") of which the symbol is the public one ("malloc"), the same as
+ * without DWARF. Any other C name stays, without the suffix of a clone ("f.constprop.0").
  */
 static void name_outermost(struct dp_dwarf_line *line, const char *symbol)
 {
-	if (line->linkage_name || !symbol)
+	const char *name = line->linkage_name ? line->linkage_name : line->name;
+
+	if (!symbol)
 		return;
-	if (!line->name || strncmp(symbol, "_Z", 2) == 0)
+	if (!name || (!line->linkage_name && is_mangled(symbol)) ||
+	    (!is_mangled(name) && strspn(symbol, "_") < strspn(name, "_"))) {
 		line->linkage_name = symbol;
+		line->name = NULL;
+	}
 }
 
 /*

@@ -16,7 +16,7 @@ struct dp_symbolizer;
 
 struct dp_line {
 	const char *function;	 /* demangled; "" is never given */
-	const char *system_name; /* as in the file; equal to function when not mangled */
+	const char *system_name; /* as the linker knows it; often equal to function */
 	const char *file;	 /* source path; "" if unknown */
 	int64_t line;		 /* 0 if unknown */
 	int64_t start_line;	 /* of the function; 0 if unknown */

@@ -16,8 +16,8 @@ top() {
 coproc demo { exec "$build/demo"; }
 read -r _ pid <&"${demo[0]}"
 
-echo "\$ deltaprof-perf -p $pid --interval 2s --duration 6s --heap-rate 16KiB -v"
-"$build/src/deltaprof-perf" -p "$pid" --interval 2s --duration 6s --heap-rate 16KiB -v \
+echo "\$ deltaprof-perf -p $pid --interval 2s --duration 6s --heap-rate 4KiB -v"
+"$build/src/deltaprof-perf" -p "$pid" --interval 2s --duration 6s --heap-rate 4KiB -v \
 	--output "$out"
 
 stdin=${demo[1]}

@@ -40,14 +40,15 @@ uint64_t oracle_file_off(const char *path, uint64_t svma);
 struct oracle_calls {
 	size_t n;
 	struct oracle_call {
-		const char *function; /* demangled; "??" if unknown */
-		const char *file;     /* "??" if unknown */
-		long line;	      /* 0 if unknown */
-	} calls[ORACLE_MAX_CALLS];    /* innermost first */
+		char *function;	   /* "??" if unknown */
+		const char *file;  /* "??" if unknown */
+		long line;	   /* 0 if unknown */
+	} calls[ORACLE_MAX_CALLS]; /* innermost first */
 };
 
 /*
- * What @tool ("addr2line" or "eu-addr2line") says of each address. The calls are to be freed, and
+ * What @tool (an addr2line, with its options if need be) says of each address. The calls are to be
+ * freed, and
  * *@ret_text, which they borrow from.
  */
 struct oracle_calls *oracle_addr2line(const char *tool, const char *path, const uint64_t *svma,

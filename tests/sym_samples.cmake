@@ -11,6 +11,10 @@ find_program(DP_SYM_GCC gcc REQUIRED)
 find_program(DP_SYM_GXX g++ REQUIRED)
 find_program(DP_SYM_CLANG clang)
 find_program(DP_SYM_CLANGXX clang++)
+find_program(DP_SYM_LLVM_ADDR2LINE NAMES llvm-addr2line llvm-addr2line-14)
+if(NOT DP_SYM_LLVM_ADDR2LINE)
+	set(DP_SYM_LLVM_ADDR2LINE "")
+endif()
 
 # dp_sym_step(NAME DEPENDS file... COMMAND command...): makes ${dp_sym_dir}/NAME.
 function(dp_sym_step name)
@@ -37,7 +41,8 @@ dp_sym_compile(calls-static-pie sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -fPIE -
 dp_sym_compile(calls-o0 sym_calls.c ${DP_SYM_GCC} -std=gnu17 -O0 -g -fPIE -pie)
 dp_sym_compile(calls-lto sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -flto -fPIE -pie)
 dp_sym_compile(calls-zlib sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -gz=zlib -fPIE -pie)
-dp_sym_compile(calls-split sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -gsplit-dwarf -fPIE -pie)
+dp_sym_compile(calls-split sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -gdwarf-5 -gsplit-dwarf -fPIE -pie
+	-rdynamic)
 dp_sym_compile(calls-sections sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -ffunction-sections
 	-Wl,--gc-sections -fPIE -pie)
 dp_sym_compile(calls-no-build-id sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -fPIE -pie
@@ -72,4 +77,6 @@ endforeach()
 
 add_library(dp_sym_oracle STATIC sym_oracle.c)
 target_link_libraries(dp_sym_oracle PRIVATE dp_flags)
-target_compile_definitions(dp_sym_oracle PRIVATE DP_SYM_SAMPLES="${dp_sym_dir}")
+target_compile_definitions(dp_sym_oracle
+	PRIVATE DP_SYM_SAMPLES="${dp_sym_dir}"
+	INTERFACE DP_SYM_SOURCES="${dp_sym_source}" DP_SYM_LLVM_ADDR2LINE="${DP_SYM_LLVM_ADDR2LINE}")

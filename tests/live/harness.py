@@ -71,6 +71,11 @@ def process_state(pid, tid=None):
         return None
 
 
+def in_own_mounts(script):
+    """A prefix that runs the command behind it after `script`, in a mount namespace of its own."""
+    return ("unshare", "-m", "--propagation", "private", "sh", "-ec", script + '\nexec "$@"', "sh")
+
+
 # ---- targets ---------------------------------------------------------------------------------------
 
 
@@ -136,9 +141,11 @@ class Target:
         ready = self.line()
         if ready.split()[0] != "ready":
             raise AssertionError(f"{name} said {ready!r} instead of ready")
-        self.pid = int(ready.split()[1])
-        if self.pid != self._process.pid:
-            raise AssertionError(f"{name} is {self._process.pid} and says {self.pid}")
+        # What the target calls itself is something else in a PID namespace, where it is our grandchild.
+        self.pid = self._process.pid
+        if int(ready.split()[1]) != self.pid:
+            with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="utf-8") as file:
+                (self.pid,) = map(int, file.read().split())
 
     def line(self):
         i = self._reader.wait(lambda line: True, "the target's answer", self._n_read)
@@ -267,6 +274,9 @@ class Profiler:
     def running(self):
         return self._process.poll() is None
 
+    def send_signal(self, number):
+        self._process.send_signal(number)
+
     def stop(self, number=signal.SIGINT):
         """Ends the profiler in good order and returns its exit status."""
         if self.running():
@@ -344,7 +354,8 @@ def run_profiler(*args, prefix=(), binary=None, timeout_s=PATIENCE_S, **popen):
     try:
         stdout, stderr = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        process.terminate()
+        process.kill()
+        process.communicate()
         raise
     left = definitions_of(process.pid)
     if left:
@@ -777,6 +788,29 @@ class LiveTest(unittest.TestCase):
         if wrong:
             shown = "\n".join(f"  {key}: found {f}, made {e}" for key, (f, e) in list(wrong.items())[:8])
             self.fail(f"{what}: {len(wrong)} of {len(expected)} stacks are wrong:\n{shown}")
+
+    def assert_nothing_odd(self, profiles):
+        """Of a run without loss: every hit and every record is accounted for, and none in an odd way."""
+        allocations = sum_comments(profiles, "allocations")
+        for word in ("abandoned", "unpaired", "forgotten", "noroom"):
+            self.assertEqual(allocations[word], 0, allocations)
+        objects = sum_comments(profiles, "live objects")
+        for word in ("replaced", "overflowed"):
+            self.assertEqual(objects[word], 0, objects)
+        records = sum_comments(profiles, "records")
+        for word in ("lost", "dropped", "malformed", "late", "unknown"):
+            self.assertEqual(records[word], 0, records)
+        self.assert_accounted(profiles[-1])
+        self.assertEqual(profiles[-1].comment().numbers("records since attach")["pending"], 0)
+
+    def assert_accounted(self, last):
+        """What the kernel counted is the sum of what became of it, in the last profile of a run."""
+        entries = last.comment().numbers("entries since attach")
+        became = sum(n for word, n in entries.items() if word != "hit")
+        self.assertEqual(entries["hit"], became, entries)
+        records = last.comment().numbers("records since attach")
+        became = sum(n for word, n in records.items() if word not in ("hit", "pending"))
+        self.assertEqual(records["hit"], became, records)
 
     def assert_one_sentence(self, result, status, *words):
         """A failed run: its exit status, one line on stderr with these words, nothing on stdout."""

@@ -15,6 +15,7 @@ from harness import (
     Profile,
     expected_stacks,
     has_capability,
+    in_own_mounts,
     main,
     poll,
     process_state,
@@ -24,11 +25,6 @@ from harness import (
 
 CAP_SYS_RESOURCE = 24
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
-
-
-def in_own_mounts(script):
-    """A prefix that runs the command behind it after `script`, in a mount namespace of its own."""
-    return ("unshare", "-m", "--propagation", "private", "sh", "-ec", script + '\nexec "$@"', "sh")
 
 
 HIDE_TRACEFS = "umount -l /sys/kernel/tracing; umount -l /sys/kernel/debug 2>/dev/null || true"

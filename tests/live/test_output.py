@@ -20,6 +20,7 @@ from harness import (
     Raw,
     expected_stacks,
     go_pprof,
+    in_own_mounts,
     main,
     process_state,
     run_profiler,
@@ -315,6 +316,29 @@ class ContentTest(LiveTest):
         self.assertEqual(profiler.wait(), 0, profiler.stderr)
         stacks = profiler.profiles()[0].by_stack("main")
         self.assertIn(("inline_inner", "inline_middle", "inline_caller", "main"), stacks)
+
+
+    def check_named(self, target):
+        profiler = self.profile(target, "-i", "1h", "--heap-rate", "1")
+        target.ask("go 100")
+        self.finish(profiler)
+        stacks = profiler.profiles()[0].by_stack("main")
+        stack = ("inline_inner", "inline_middle", "inline_caller", "main")
+        self.assertEqual(stacks[stack], [100, 4000, 100, 4000])
+
+    def test_a_program_of_another_mount_namespace_has_its_names(self):
+        directory = tempfile.mkdtemp(prefix="dp-live-")
+        self.addCleanup(shutil.rmtree, directory)
+        source = os.path.join(TARGETS, "naming")
+        script = f"mount -t tmpfs none {directory}\ncp {source} {directory}"
+        path = os.path.join(directory, "naming")
+        target = self.target("naming", path=path, prefix=in_own_mounts(script))
+        self.assertFalse(os.path.exists(path))
+        self.check_named(target)
+
+    def test_a_program_of_another_pid_namespace_is_profiled_by_the_pid_that_we_see(self):
+        target = self.target("naming", prefix=("unshare", "--pid", "--fork", "--kill-child"))
+        self.check_named(target)
 
 
 def svma_of(path, file_off):

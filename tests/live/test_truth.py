@@ -36,27 +36,7 @@ class TruthTest(LiveTest):
         self.assertEqual(allocations["skipped"], 0, allocations)
         self.assertEqual(allocations["seen"], calls, allocations)
         self.assertEqual(allocations["failed"], failed, allocations)
-        self.check_nothing_odd(profiles)
-
-    def check_nothing_odd(self, profiles):
-        allocations = sum_comments(profiles, "allocations")
-        for word in ("abandoned", "unpaired", "forgotten", "noroom"):
-            self.assertEqual(allocations[word], 0, allocations)
-        objects = sum_comments(profiles, "live objects")
-        for word in ("replaced", "overflowed"):
-            self.assertEqual(objects[word], 0, objects)
-        records = sum_comments(profiles, "records")
-        for word in ("lost", "dropped", "malformed", "late", "unknown"):
-            self.assertEqual(records[word], 0, records)
-        total = profiles[-1].comment().numbers("records since attach")
-        self.assertEqual(total["hit"], total["delivered"] + total["duplicate"], total)
-        self.assertEqual(total["pending"], 0, total)
-        entries = profiles[-1].comment().numbers("entries since attach")
-        self.assertEqual(
-            entries["hit"],
-            sum(n for word, n in entries.items() if word != "hit"),
-            f"{entries}: hits are the sum of what became of them",
-        )
+        self.assert_nothing_odd(profiles)
 
     def check_profiles(self, profiles, report, untracked=(), alone=True):
         found = sum_stacks(profiles, "worker_main")
@@ -173,6 +153,7 @@ class TruthTest(LiveTest):
         answer = target.ask("go 5000")
         self.finish(profiler)
         profiles = profiler.profiles()
+        self.assert_nothing_odd(profiles)
         found = sum_stacks(profiles, "main")
         self.assert_stacks(found, expected_stacks(answer))
         merged = Raw(*(p.path for p in profiles)).by_stack("main")
@@ -187,6 +168,7 @@ class TruthTest(LiveTest):
             found.pop(None, None)
             self.assert_stacks(found, expected_stacks(answer))
         self.finish(profiler)
+        self.assert_nothing_odd(profiler.profiles())
         found = sum_stacks(profiler.profiles(), "churn_main")
         found.pop(None, None)
         self.assert_stacks(found, expected_stacks(answer))
