@@ -56,6 +56,7 @@ int dp_pairing_new(struct dp_pairing **ret, struct dp_heap *heap, size_t max_thr
 static void leave(struct dp_pairing *pairing, struct dp_pending_thread *thread)
 {
 	thread->depth = 0;
+	thread->doubtful = false;
 	pairing->n_busy--;
 }
 
@@ -162,6 +163,8 @@ int dp_pairing_entry(struct dp_pairing *pairing, const struct dp_event *event,
 	pairing->stats.n_entries++;
 	r = dp_pending_get(&pairing->pending, event->tid, &thread);
 	if (r >= 0) {
+		if (thread->doubtful)
+			discard(pairing, thread, 0, &pairing->stats.n_forgotten);
 		discard(pairing, thread, count_alive(thread, event), &pairing->stats.n_abandoned);
 		r = dp_pending_push(thread, &call);
 	}
@@ -298,7 +301,11 @@ void dp_pairing_thread_exit(struct dp_pairing *pairing, uint32_t tid)
 
 void dp_pairing_gap(struct dp_pairing *pairing)
 {
-	discard_all(pairing, &pairing->stats.n_forgotten);
+	for (size_t i = 0; i < pairing->pending.n_threads; i++) {
+		struct dp_pending_thread *thread = pairing->pending.threads[i];
+
+		thread->doubtful = thread->depth > 0;
+	}
 }
 
 size_t dp_pairing_pending(const struct dp_pairing *pairing)

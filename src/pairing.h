@@ -74,7 +74,11 @@ void dp_pairing_free_call(struct dp_pairing *pairing, const struct dp_event *eve
 /* Thread @tid ended. */
 void dp_pairing_thread_exit(struct dp_pairing *pairing, uint32_t tid);
 
-/* Records were lost: every pending call may have lost its return, so all are forgotten. */
+/*
+ * Records were lost, of whatever thread: a pending call may have lost its return. It is closed by
+ * its return all the same if that comes next on its thread; the thread's next entry instead means
+ * that it was lost, and the pending calls are forgotten.
+ */
 void dp_pairing_gap(struct dp_pairing *pairing);
 
 /* Outermost calls that were entered and have not returned: what will be counted later. */

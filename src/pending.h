@@ -38,7 +38,8 @@ struct dp_pending_thread {
 	uint64_t size;
 	uint32_t stack; /* if sampled */
 	bool sampled;
-	bool taken; /* old is out of the heap's table */
+	bool taken;    /* old is out of the heap's table */
+	bool doubtful; /* records were lost since it was entered, its return maybe among them */
 	struct dp_heap_object old;
 	size_t n_nested; /* calls entered inside it so far */
 };

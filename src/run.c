@@ -49,14 +49,34 @@ static void say(const char *text)
 		return;
 }
 
+static int64_t to_ns(const struct timespec *time)
+{
+	return (int64_t)time->tv_sec * (int64_t)NS_PER_SECOND + time->tv_nsec;
+}
+
+/*
+ * Between the two clocks' readings we may be descheduled: of several tries the one that took the
+ * shortest is the truest.
+ */
 static int64_t unix_offset_ns(void)
 {
-	struct timespec real, mono;
+	int64_t offset_ns = 0, shortest_ns = INT64_MAX;
 
-	clock_gettime(CLOCK_REALTIME, &real);
-	clock_gettime(CLOCK_MONOTONIC, &mono);
-	return (int64_t)(real.tv_sec - mono.tv_sec) * (int64_t)NS_PER_SECOND + real.tv_nsec -
-	       mono.tv_nsec;
+	for (int i = 0; i < 16; i++) {
+		struct timespec before, real, after;
+		int64_t before_ns, took_ns;
+
+		clock_gettime(CLOCK_MONOTONIC, &before);
+		clock_gettime(CLOCK_REALTIME, &real);
+		clock_gettime(CLOCK_MONOTONIC, &after);
+		before_ns = to_ns(&before);
+		took_ns = to_ns(&after) - before_ns;
+		if (took_ns >= shortest_ns)
+			continue;
+		shortest_ns = took_ns;
+		offset_ns = to_ns(&real) - (before_ns + took_ns / 2);
+	}
+	return offset_ns;
 }
 
 static uint64_t own_cpu_ns(void)

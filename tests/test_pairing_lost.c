@@ -150,7 +150,28 @@ static void an_abandoned_resize_has_freed_its_old_object(void **state)
 	tear_down(&f);
 }
 
-static void a_gap_forgets_what_is_pending_in_every_thread(void **state)
+static void after_a_gap_a_pending_call_is_closed_by_its_return(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	set_up(&f);
+	allocate(&f, 2, 50, 0x10000);
+	enter(&f, "realloc", SP, 3, 0x10000, 100, 0);
+	dp_pairing_gap(f.pairing);
+	assert_int_equal(dp_pairing_pending(f.pairing), 1);
+	leave(&f, "realloc", SP, 0x20000);
+	assert_stack(&f, 2, 1, 50, 0, 0);
+	assert_stack(&f, 3, 1, 100, 1, 100);
+	/* The doubt is gone with the call. */
+	enter(&f, "posix_memalign", SP, 4, 0x1000, 16, 8);
+	enter(&f, "malloc", SP - 64, 5, 8, 0, 0);
+	assert_int_equal(stats(&f)->n_nested, 1);
+	assert_int_equal(stats(&f)->n_forgotten, 0);
+	tear_down(&f);
+}
+
+static void after_a_gap_the_next_entry_forgets_what_was_pending_in_its_thread(void **state)
 {
 	struct fixture f;
 
@@ -161,14 +182,17 @@ static void a_gap_forgets_what_is_pending_in_every_thread(void **state)
 	for (uint32_t tid = 2; tid < 10; tid++)
 		assert_int_equal(try_enter(&f, tid, "malloc", SP, CODE + 4, 10, 0, 0), 0);
 	dp_pairing_gap(f.pairing);
-	assert_int_equal(dp_pairing_pending(f.pairing), 0);
-	assert_int_equal(stats(&f)->n_forgotten, 9);
+	assert_int_equal(dp_pairing_pending(f.pairing), 9);
+	/* Deeper, as if it were inside the pending call: it counts by itself. */
+	enter(&f, "malloc", SP - 64, 5, 7, 0, 0);
+	assert_int_equal(stats(&f)->n_forgotten, 1);
 	assert_stack(&f, 2, 1, 50, 0, 0);
-	/* Returns that come after all find nothing; new calls count. */
+	leave(&f, "malloc", SP - 64, 0x30000);
+	assert_stack(&f, 5, 1, 7, 1, 7);
 	leave(&f, "realloc", SP, 0x20000);
 	assert_int_equal(stats(&f)->n_unpaired_returns, 1);
-	allocate(&f, 5, 7, 0x30000);
-	assert_stack(&f, 5, 1, 7, 1, 7);
+	assert_stack(&f, 3, 0, 0, 0, 0);
+	assert_int_equal(dp_pairing_pending(f.pairing), 8);
 	tear_down(&f);
 }
 
@@ -308,7 +332,8 @@ int main(void)
 			another_function_at_the_same_sp_proves_a_lost_return_by_its_caller),
 		cmocka_unit_test(a_call_with_a_thousand_calls_inside_is_not_believed),
 		cmocka_unit_test(an_abandoned_resize_has_freed_its_old_object),
-		cmocka_unit_test(a_gap_forgets_what_is_pending_in_every_thread),
+		cmocka_unit_test(after_a_gap_a_pending_call_is_closed_by_its_return),
+		cmocka_unit_test(after_a_gap_the_next_entry_forgets_what_was_pending_in_its_thread),
 		cmocka_unit_test(a_thread_that_ends_abandons_its_call),
 		cmocka_unit_test(calls_nested_beyond_the_bound_are_counted_and_do_no_harm),
 		cmocka_unit_test(threads_beyond_the_bound_are_counted_and_idle_ones_make_room),
