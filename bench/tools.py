@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass
 from typing import Optional
 
-from harness import BenchError, Loop, cpu_seconds, find_probe, finish, interrupt
-from harness import peak_kib, read_line, wait_for_probes
+from harness import BenchError, Loop, cpu_seconds, die_with_parent, find_probe, finish
+from harness import interrupt, peak_kib, read_line, wait_for_probes
 
 
 @dataclass
@@ -64,6 +64,9 @@ class Tool:
         except (BenchError, OSError) as error:
             self.abandon()
             raise BenchError(f"{self.name}: {error}") from error
+        except BaseException:  # told to stop meanwhile
+            self.abandon()
+            raise
 
     def abandon(self):
         if self.process and self.process.poll() is None:
@@ -223,7 +226,7 @@ class PerfRecord(Tool):
              "--control", f"fd:{control_read},{ack_write}", "-o", self.output, *selected,
              "-p", str(pid)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            pass_fds=(control_read, ack_write), cwd=self.directory)
+            pass_fds=(control_read, ack_write), cwd=self.directory, preexec_fn=die_with_parent)
         os.close(control_read)
         os.close(ack_write)
         os.write(self.control, b"enable\n")
@@ -274,7 +277,7 @@ uprobe:{free} {{ delete(@live[arg0]); }}
                                       entry=f"{malloc.path}:{malloc.symbol}")
         self.process = subprocess.Popen(
             ["bpftrace", "-p", str(pid), "-e", program], stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
 
     def attach(self, pid):
         super().attach(pid)
@@ -295,6 +298,7 @@ class Heaptrack:
         self.loop = Loop(self.loop_binary, self.threads,
                          wrapper=["heaptrack", "-o", f"{self.directory}/heaptrack"])
         self.workers = self._workers()
+        self.cpu_at_start = 0.0
         return self.loop
 
     def _workers(self):

@@ -2,8 +2,9 @@
 /*
  * The hard idea: opening races with thread creation. Threads are listed again until a listing has
  * nothing new; by then every thread either has events of its own or was created by one that had
- * them all. A thread found late may have both; its own set is the one that counts, and the ids of
- * late sets are kept so that the reader can tell.
+ * them all. (A listing may pass over a thread when the one before it ends meanwhile, so it takes
+ * two such listings in a row.) A thread found late may have both; its own set is the one that
+ * counts, and the ids of late sets are kept so that the reader can tell.
  */
 #include "perf/attach.h"
 
@@ -27,6 +28,10 @@
 /* Listings of the threads before we give up on a process that creates them faster than we can
  * follow. */
 #define MAX_PASSES 64
+
+/* What uprobes answer for an instruction that they cannot step. Source: the kernel's own
+ * include/linux/errno.h; it is in no header for programs. */
+#define ENOTSUPP 524
 
 struct opened {
 	int fd;
@@ -56,7 +61,9 @@ static struct perf_event_attr event_attr(const struct dp_event_spec *spec)
 		.inherit = 1,
 		.inherit_thread = 1,
 		.remove_on_exec = !spec->sideband, /* the sideband tells of the exec */
-		.exclude_kernel = 1,
+		/* Decides by the registers at the event itself: a probe's and a system call's are
+		 * the user's. */
+		.exclude_kernel = !spec->in_kernel,
 		.exclude_hv = 1,
 		.exclude_callchain_kernel = 1,
 		.exclude_callchain_user = !spec->callchain,
@@ -149,14 +156,12 @@ static int open_thread(struct dp_attach *attach, const struct dp_attach_options 
 	return r;
 }
 
-/* One pass over /proc/PID/task. Returns the number of threads that were new, or a negative errno.
- */
-static int open_new_threads(struct dp_attach *attach, const struct dp_attach_options *options,
-			    bool late)
+/* Appends the threads that are not known yet to *@tids, and knows them from now on. */
+static int list_new_threads(struct dp_attach *attach, const struct dp_attach_options *options,
+			    pid_t **tids, size_t *capacity, size_t *n)
 {
 	char path[64];
 	struct dirent *entry;
-	int n_new = 0;
 	int r = 0;
 	DIR *dir;
 
@@ -170,18 +175,38 @@ static int open_new_threads(struct dp_attach *attach, const struct dp_attach_opt
 		if (tid <= 0 || tid == options->except_tid ||
 		    dp_map_get(&attach->threads, (uint64_t)tid, NULL))
 			continue;
-		n_new++;
-		r = dp_map_set(&attach->threads, (uint64_t)tid, 1);
+		r = dp_array_reserve((void **)tids, capacity, *n + 1, sizeof(**tids));
 		if (r == 0)
-			r = open_thread(attach, options, tid, late);
+			r = dp_map_set(&attach->threads, (uint64_t)tid, 1);
+		if (r == 0)
+			(*tids)[(*n)++] = tid;
 	}
 	closedir(dir);
-	return r < 0 ? r : n_new;
+	return r;
+}
+
+/*
+ * One pass: lists the threads to the end before it opens anything, so that no thread of the first
+ * listing can have inherited events. Returns the number of threads that were new, or a negative
+ * errno.
+ */
+static int open_new_threads(struct dp_attach *attach, const struct dp_attach_options *options,
+			    bool late)
+{
+	pid_t *tids = NULL;
+	size_t capacity = 0, n = 0;
+	int r = list_new_threads(attach, options, &tids, &capacity, &n);
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = open_thread(attach, options, tids[i], late);
+	free(tids);
+	return r < 0 ? r : (int)n;
 }
 
 static size_t count_threads(pid_t pid)
 {
 	char path[64];
+	struct dirent *entry;
 	size_t n = 0;
 	DIR *dir;
 
@@ -189,17 +214,16 @@ static size_t count_threads(pid_t pid)
 	dir = opendir(path);
 	if (!dir)
 		return 0;
-	while (readdir(dir))
-		n++;
+	while ((entry = readdir(dir)))
+		n += entry->d_name[0] != '.';
 	closedir(dir);
 	return n;
 }
 
 /* Makes room for the events' descriptors; half as many again for threads that appear meanwhile. */
-static void raise_fd_limit(const struct dp_attach_options *options)
+static void raise_fd_limit(const struct dp_attach_options *options, size_t n_threads)
 {
-	rlim_t need =
-		1024 + count_threads(options->pid) * options->n_cpus * options->n_specs * 3 / 2;
+	rlim_t need = 1024 + n_threads * options->n_cpus * options->n_specs * 3 / 2;
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= need)
@@ -214,10 +238,9 @@ static void raise_fd_limit(const struct dp_attach_options *options)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static int explain(int code, const struct dp_attach_options *options, struct dp_error *err)
+static int explain(int code, const struct dp_attach_options *options, size_t n_threads,
+		   struct dp_error *err)
 {
-	size_t n_threads = count_threads(options->pid);
-
 	switch (code) {
 	case -ESRCH:
 		return dp_error_set(err, code, "pid %d: the process is gone", options->pid);
@@ -240,6 +263,12 @@ static int explain(int code, const struct dp_attach_options *options, struct dp_
 		return dp_error_set(err, code,
 				    "pid %d: perf_event_open: %s; the kernel must be 5.13 or newer",
 				    options->pid, strerror(-code));
+	case -ENOTSUPP:
+		return dp_error_set(err, code,
+				    "pid %d: the kernel cannot probe one of the chosen "
+				    "instructions: this program's allocator cannot be profiled "
+				    "with uprobes on this kernel",
+				    options->pid);
 	default:
 		return dp_error_set(err, code, "pid %d: perf_event_open: %s", options->pid,
 				    strerror(-code));
@@ -250,19 +279,22 @@ int dp_attach_open(struct dp_attach **ret, const struct dp_attach_options *optio
 		   struct dp_error *err)
 {
 	struct dp_attach *attach = calloc(1, sizeof(*attach));
+	size_t n_threads = count_threads(options->pid); /* now: without descriptors nobody can */
 	int r;
 
 	if (!attach)
-		return explain(-ENOMEM, options, err);
+		return explain(-ENOMEM, options, n_threads, err);
 	attach->counts_lost = true;
-	raise_fd_limit(options);
+	raise_fd_limit(options, n_threads);
 	r = open_new_threads(attach, options, false);
-	for (int i = 1; r > 0 && i < MAX_PASSES; i++)
+	for (int i = 1, n_quiet = 0; r >= 0 && n_quiet < 2 && i < MAX_PASSES; i++) {
 		r = open_new_threads(attach, options, true);
+		n_quiet = r == 0 ? n_quiet + 1 : 0;
+	}
 	if (r >= 0 && attach->n_threads == 0)
 		r = -ESRCH;
 	if (r < 0) {
-		r = explain(r, options, err);
+		r = explain(r, options, n_threads, err);
 		dp_attach_close(attach);
 		return r;
 	}

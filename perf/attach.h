@@ -20,7 +20,8 @@ struct dp_attach;
 struct dp_event_spec {
 	bool sideband; /* a dummy that brings MMAP2, COMM, FORK and EXIT; else a tracepoint */
 	uint64_t tracepoint_id;
-	bool callchain;	      /* the user's callchain is wanted in its samples */
+	bool in_kernel; /* it fires in the midst of the kernel, not at a system call or a probe */
+	bool callchain; /* the user's callchain is wanted in its samples */
 	uint32_t stack_bytes; /* how much of the user's stack, with the registers; 0: neither */
 	const char *filter;   /* on the tracepoint's fields, as the kernel reads it; NULL: none */
 };
@@ -48,7 +49,8 @@ int dp_attach_open(struct dp_attach **ret, const struct dp_attach_options *optio
 /* Closes every event; this is what takes the breakpoints out of the target. NULL is allowed. */
 void dp_attach_close(struct dp_attach *attach);
 
-/* Enables the events of sort @i_spec on all threads. */
+/* Enables the events of sort @i_spec on all threads, but perhaps for one that is just being created
+ * and its descendants: until it is done again, see dp_sampler_enable(). */
 void dp_attach_enable(struct dp_attach *attach, size_t i_spec);
 
 /* Disables the events of sort @i_spec on all threads; breakpoints stay in the target's text until

@@ -65,9 +65,11 @@ struct dp_sampler {
 	struct dp_ring *rings;
 	int *ring_fds;
 	struct pollfd *pollfds;
-	uint64_t round_ns;    /* start of the last round */
-	uint64_t horizon_ns;  /* start of the one before */
-	struct dp_map owners; /* thread found late, and its descendants → whose events count */
+	uint64_t round_ns;	 /* start of the last round */
+	uint64_t horizon_ns;	 /* start of the one before */
+	struct dp_map owners;	 /* thread found late, and its descendants → whose events count */
+	uint64_t attached_ns;	 /* when the threads were listed for the last time, or later */
+	unsigned n_enable_again; /* rounds */
 	struct dp_sampler_stats stats;
 };
 
@@ -158,6 +160,7 @@ static const struct trace_event {
 	const char *fields[DP_N_RAW_FIELDS]; /* of a tracepoint */
 	const char *filter;
 	uint32_t stack_bytes;
+	bool in_kernel;
 } trace_events[N_SORTS] = {
 	[SORT_FREE] = {NULL, "free", DP_EVENT_FREE, false, &dp_arch.free_entry, "__probe_ip"},
 	[SORT_RETURN] = {NULL, "ret", DP_EVENT_ALLOC_RETURN, true, &dp_arch.alloc_return,
@@ -168,7 +171,8 @@ static const struct trace_event {
 			 .name = "sched_waking",
 			 .type = DP_EVENT_WAKING,
 			 .fields = {"pid"},
-			 .stack_bytes = STACK_BYTES},
+			 .stack_bytes = STACK_BYTES,
+			 .in_kernel = true},
 	[SORT_FUTEX_WOKE] = {.group = "syscalls",
 			     .name = "sys_exit_futex",
 			     .type = DP_EVENT_FUTEX_EXIT,
@@ -223,9 +227,10 @@ static int add_sort(struct dp_sampler *sampler, const struct dp_sampler_options 
 	const struct trace_event *event = &trace_events[sort];
 	struct dp_event_spec spec = {.sideband = sort == SORT_SIDEBAND,
 				     .callchain = event->type == DP_EVENT_ALLOC_ENTRY,
+				     .in_kernel = event->in_kernel,
 				     .stack_bytes = event->stack_bytes,
 				     .filter = event->filter};
-	struct dp_raw_layout layout;
+	struct dp_raw_layout layout = {0};
 	int r = 0;
 
 	if (!spec.sideband) {
@@ -278,6 +283,7 @@ static int open_events(struct dp_sampler *sampler, const struct dp_sampler_optio
 	r = dp_attach_open(&sampler->attach, &attach, err);
 	if (r < 0)
 		return r;
+	sampler->attached_ns = dp_sampler_now_ns();
 	late = dp_attach_late_threads(sampler->attach, &n_late);
 	for (size_t i = 0; i < n_late; i++) {
 		if (dp_map_set(&sampler->owners, (uint64_t)late[i], (uint64_t)late[i]) < 0)
@@ -308,14 +314,28 @@ int dp_sampler_open(struct dp_sampler **ret, const struct dp_sampler_options *op
 	return 0;
 }
 
-void dp_sampler_enable(struct dp_sampler *sampler)
+static void enable_all(struct dp_sampler *sampler)
 {
 	for (size_t i = 0; i < sampler->n_specs; i++)
 		dp_attach_enable(sampler->attach, i);
 }
 
+/*
+ * A thread that is just being created while its creator's events are enabled may get them disabled
+ * (the kernel's inherit_event() reads the state long before the new event can be found from its
+ * parent), and so would all its descendants. Done again once such creations are over, enabling
+ * finds them; it costs next to nothing then.
+ */
+void dp_sampler_enable(struct dp_sampler *sampler)
+{
+	for (int i = 0; i < 3; i++)
+		enable_all(sampler);
+	sampler->n_enable_again = 3;
+}
+
 void dp_sampler_disable(struct dp_sampler *sampler)
 {
+	sampler->n_enable_again = 0;
 	/* The sideband, first of all, goes on. */
 	for (size_t i = sampler->n_specs; i-- > 1;)
 		dp_attach_disable(sampler->attach, i);
@@ -368,6 +388,10 @@ void dp_sampler_round(struct dp_sampler *sampler)
 {
 	uint64_t now_ns = dp_sampler_now_ns();
 
+	if (sampler->n_enable_again > 0) {
+		sampler->n_enable_again--;
+		enable_all(sampler);
+	}
 	for (size_t i = 0; i < sampler->n_rings; i++)
 		read_ring(sampler, i);
 	sampler->horizon_ns = sampler->round_ns;
@@ -389,17 +413,28 @@ static bool is_duplicate(struct dp_sampler *sampler, const struct dp_event *even
 	return dp_attach_late_owner(sampler->attach, event->id) != (pid_t)owner;
 }
 
-/* A thread whose creator has events of its own beside inherited ones inherits both; only the former
- * count. */
+/*
+ * A thread whose creator has events of its own beside inherited ones inherits both; only the former
+ * count. But a thread that was itself found late has its own, whoever created it: what is told of
+ * its creation lies before the attaching was over.
+ */
 static void follow_owners(struct dp_sampler *sampler, const struct dp_event *event)
 {
 	uint64_t owner;
 
-	if (event->type == DP_EVENT_EXIT)
+	if (event->type == DP_EVENT_EXIT) {
 		dp_map_remove(&sampler->owners, event->tid);
-	else if (event->type == DP_EVENT_FORK && event->pid == event->task.parent_pid &&
-		 dp_map_get(&sampler->owners, event->task.parent_tid, &owner))
+		return;
+	}
+	if (event->type != DP_EVENT_FORK || event->pid != event->task.parent_pid)
+		return;
+	if (event->time_ns <= sampler->attached_ns &&
+	    dp_map_get(&sampler->owners, event->tid, NULL))
+		return;
+	if (dp_map_get(&sampler->owners, event->task.parent_tid, &owner))
 		dp_map_set(&sampler->owners, event->tid, owner);
+	else
+		dp_map_remove(&sampler->owners, event->tid);
 }
 
 /* Returns whether the event is for the caller. */
@@ -457,10 +492,18 @@ void dp_sampler_get_stats(struct dp_sampler *sampler, struct dp_sampler_stats *r
 {
 	struct dp_sampler_stats *stats = &sampler->stats;
 
+	stats->n_hits = stats->n_hits_lost = 0;
+	for (size_t i = 1; i < sampler->n_specs; i++) {
+		uint64_t hits, lost;
+
+		dp_attach_counts(sampler->attach, i, &hits, &lost);
+		stats->n_hits += hits;
+		stats->n_hits_lost += lost;
+	}
 	count(sampler, SORT_ENTRY, &stats->n_entry_hits, &stats->n_entry_lost);
 	count(sampler, SORT_RETURN, &stats->n_return_hits, &stats->n_return_lost);
 	count(sampler, SORT_FREE, &stats->n_free_hits, &stats->n_free_lost);
-	stats->n_out_of_order = dp_merge_get_stats(sampler->merge)->n_out_of_order;
+	stats->n_out_of_order = dp_merge_get_stats(sampler->merge)->n_released_late;
 	*ret = *stats;
 }
 

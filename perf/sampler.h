@@ -35,15 +35,18 @@ struct dp_sampler_options {
 	size_t ring_bytes; /* per CPU, a power of two; 0: chosen from the number of CPUs */
 };
 
-/* Everything since dp_sampler_open(). hits = delivered + lost + duplicates + malformed, once the
- * rings are drained. */
+/*
+ * Everything since dp_sampler_open(). hits = delivered + lost + dropped + duplicates + malformed,
+ * once the rings are drained (dropped and malformed may be of the sideband too).
+ */
 struct dp_sampler_stats {
 	uint64_t n_entry_hits, n_return_hits, n_free_hits; /* as the kernel counted them */
 	uint64_t n_entry_lost, n_return_lost, n_free_lost; /* of these, no room in a ring */
-	uint64_t n_delivered;				   /* samples given by dp_sampler_next() */
-	uint64_t n_lost;       /* records that LOST records spoke of, sideband included */
-	uint64_t n_dropped;    /* records that our own queues had no room or memory for */
-	uint64_t n_duplicates; /* hits of a thread that two event sets cover */
+	uint64_t n_hits, n_hits_lost; /* of every sort of event, the sideband left out */
+	uint64_t n_delivered;	      /* samples given by dp_sampler_next() */
+	uint64_t n_lost;	      /* records that LOST records spoke of, sideband included */
+	uint64_t n_dropped;	      /* records that our own queues had no room or memory for */
+	uint64_t n_duplicates;	      /* hits of a thread that two event sets cover */
 	uint64_t n_malformed;
 	uint64_t n_out_of_order; /* records that came after a younger one had been given */
 };

@@ -63,14 +63,19 @@ static int find_root(struct dp_tracefs *tracefs, struct dp_error *err)
 		mount_points[0], strerror(errno), mount_points[0]);
 }
 
-/* Start time of @pid in clock ticks since boot (proc_pid_stat(5), field 22); 0 if there is no such
- * process. */
+/*
+ * Start time of @pid in clock ticks since boot (proc_pid_stat(5), field 22); 0 if there is no such
+ * process, or only its zombie: that owns nothing any more. A main thread that ended before the
+ * others is a zombie too, but then there are several threads (field 20).
+ */
 static unsigned long long start_time(long pid)
 {
 	char path[64];
 	char text[1024];
-	unsigned long long ticks = 0;
+	unsigned long long ticks;
 	const char *at;
+	long n_threads;
+	char run_state;
 	size_t n;
 	FILE *file;
 
@@ -82,11 +87,12 @@ static unsigned long long start_time(long pid)
 	fclose(file);
 	text[n] = '\0';
 	at = strrchr(text, ')');
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	if (at)
-		ticks = strtoull(at + 1, NULL, 10);
-	return ticks;
+	if (!at || sscanf(at + 1,
+			  " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+			  "%ld %*s %llu",
+			  &run_state, &n_threads, &ticks) != 3)
+		return 0;
+	return run_state == 'Z' && n_threads <= 1 ? 0 : ticks;
 }
 
 /* Writes one command to uprobe_events. The file must be opened for appending: O_TRUNC would remove
@@ -120,18 +126,18 @@ static bool owner_is_dead(const char *group)
 	return start_time(pid) != started;
 }
 
-/* Removes what dead owners left. Best effort: what cannot be removed is idle. */
-static void sweep(const struct dp_tracefs *tracefs)
+/* Removes what dead owners left, as far as one reading of the list goes; returns how many. */
+static size_t sweep_once(const struct dp_tracefs *tracefs)
 {
 	char path[128];
 	char *line = NULL;
-	size_t capacity = 0;
+	size_t capacity = 0, n_removed = 0;
 	FILE *file;
 
 	snprintf(path, sizeof(path), "%s/uprobe_events", tracefs->root);
 	file = fopen(path, "re");
 	if (!file)
-		return;
+		return 0;
 	while (getline(&line, &capacity, file) > 0) {
 		char group[NAME_MAX_BYTES];
 		char event[NAME_MAX_BYTES];
@@ -140,10 +146,21 @@ static void sweep(const struct dp_tracefs *tracefs)
 		if (sscanf(line, "%*[^:]:%63[^/]/%63s", group, event) != 2 || !owner_is_dead(group))
 			continue;
 		snprintf(text, sizeof(text), "-:%s/%s\n", group, event);
-		command(tracefs, text);
+		n_removed += command(tracefs, text) == 0;
 	}
 	free(line);
 	fclose(file);
+	return n_removed;
+}
+
+/*
+ * Best effort: what cannot be removed is idle. The kernel counts lines as it hands the list out, so
+ * one that moves up because another was removed is passed over: hence again, until nothing is left.
+ */
+static void sweep(const struct dp_tracefs *tracefs)
+{
+	while (sweep_once(tracefs) > 0) {
+	}
 }
 
 int dp_tracefs_open(struct dp_tracefs **ret, struct dp_error *err)
@@ -199,7 +216,7 @@ static int note_event(struct dp_tracefs *tracefs, const char *event)
 	}
 	if (tracefs->n_events == MAX_EVENTS || strlen(event) >= NAME_MAX_BYTES)
 		return -ENOSPC;
-	strcpy(tracefs->events[tracefs->n_events++], event);
+	snprintf(tracefs->events[tracefs->n_events++], NAME_MAX_BYTES, "%s", event);
 	return 0;
 }
 
@@ -212,9 +229,9 @@ int dp_tracefs_define(struct dp_tracefs *tracefs, const char *event, bool is_ret
 	/*
 	 * The kernel resolves the path while it handles the write: through the open file, so that a
 	 * deleted file, one of another mount namespace and one with a space in its name are all
-	 * found.
+	 * found. (/proc/self is empty once the main thread has ended.)
 	 */
-	n = snprintf(text, sizeof(text), "%c:%s/%s /proc/self/fd/%d:0x%llx %s\n",
+	n = snprintf(text, sizeof(text), "%c:%s/%s /proc/thread-self/fd/%d:0x%llx %s\n",
 		     is_return ? 'r' : 'p', tracefs->group, event, fd, (unsigned long long)file_off,
 		     arguments);
 	if (n < 0 || (size_t)n >= sizeof(text))

@@ -23,9 +23,9 @@ static int add(struct dp_pprof *profile, const char *format, ...)
 	return dp_pprof_add_comment(profile, text);
 }
 
-static int add_settings(struct dp_pprof *profile, const struct dp_target *target,
-			uint64_t rate_bytes)
+static int add_settings(struct dp_pprof *profile, const struct dp_session *session)
 {
+	const struct dp_target *target = dp_session_target(session);
 	int r = add(profile, "deltaprof-perf: version %s", DP_VERSION);
 
 	if (r == 0)
@@ -33,9 +33,16 @@ static int add_settings(struct dp_pprof *profile, const struct dp_target *target
 	if (r == 0)
 		r = add(profile,
 			"sampler: direct (perf delivers every hit), armed 100 %% of the time");
-	if (r == 0)
-		r = add(profile, "stacks: kernel callchain (frame pointers), caller of the probed "
-				 "function from its stack word");
+	return r;
+}
+
+static int add_heap_settings(struct dp_pprof *profile, const struct dp_session *session)
+{
+	uint64_t rate_bytes = dp_session_options(session)->heap_rate_bytes;
+	int r = add(profile,
+		    "stack source: kernel callchain (frame pointers), caller of the probed "
+		    "function from its stack word");
+
 	if (r == 0 && rate_bytes <= 1)
 		r = add(profile, "heap rate: 1 bytes (every allocation)");
 	else if (r == 0)
@@ -44,42 +51,24 @@ static int add_settings(struct dp_pprof *profile, const struct dp_target *target
 	return r;
 }
 
-static int add_interval(struct dp_pprof *profile, const struct dp_session_stats *before,
-			const struct dp_session_stats *now, const struct dp_report_counts *counts)
+static int add_allocations(struct dp_pprof *profile, const struct dp_session_stats *before,
+			   const struct dp_session_stats *now)
 {
-	int r;
+	int r = add(profile,
+		    "allocations: seen %llu, sampled %llu, skipped %llu, failed %llu, nested %llu, "
+		    "abandoned %llu, unpaired %llu, forgotten %llu, noroom %llu",
+		    GREW(heap.n_seen), GREW(heap.n_sampled),
+		    GREW(heap.n_seen) - GREW(heap.n_sampled), GREW(pairing.n_failed),
+		    GREW(pairing.n_nested), GREW(pairing.n_abandoned),
+		    GREW(pairing.n_unpaired_returns), GREW(pairing.n_forgotten),
+		    GREW(pairing.n_no_room));
 
-	r = add(profile,
-		"allocations: seen %llu, sampled %llu, skipped %llu, failed %llu, nested %llu, "
-		"abandoned %llu, unpaired %llu, forgotten %llu, noroom %llu",
-		GREW(heap.n_seen), GREW(heap.n_sampled), GREW(heap.n_seen) - GREW(heap.n_sampled),
-		GREW(pairing.n_failed), GREW(pairing.n_nested), GREW(pairing.n_abandoned),
-		GREW(pairing.n_unpaired_returns), GREW(pairing.n_forgotten),
-		GREW(pairing.n_no_room));
 	if (r == 0)
 		r = add(profile,
 			"live objects: tracked %llu, freed %llu, replaced %llu, untracked %llu, "
 			"overflowed %llu",
 			N(now->heap.n_live), GREW(heap.n_frees), GREW(heap.n_replaced),
 			GREW(heap.n_untracked), GREW(heap.n_live_overflow));
-	if (r == 0)
-		r = add(profile,
-			"records: delivered %llu, lost %llu, dropped %llu, duplicate %llu, "
-			"malformed "
-			"%llu, late %llu, unknown %llu",
-			GREW(sampler.n_delivered), GREW(sampler.n_lost), GREW(sampler.n_dropped),
-			GREW(sampler.n_duplicates), GREW(sampler.n_malformed),
-			GREW(sampler.n_out_of_order), GREW(n_unknown_probes));
-	if (r == 0)
-		r = add(profile,
-			"stacks: in this profile %llu, known %llu, truncated %llu, cut %llu, "
-			"overflowed "
-			"%llu",
-			N(counts->n_stacks), N(now->n_stacks), N(now->n_stacks_truncated),
-			N(now->n_stacks_cut), GREW(n_stacks_overflowed));
-	if (r == 0)
-		r = add(profile, "addresses: in this profile %llu, unresolved %llu",
-			N(counts->n_locations), N(counts->n_unresolved));
 	return r;
 }
 
@@ -88,39 +77,113 @@ static int add_interval(struct dp_pprof *profile, const struct dp_session_stats 
  * (and of dropped and duplicate entries). Before that, what is still in flight makes the
  * difference.
  */
-static int add_totals(struct dp_pprof *profile, const struct dp_session_stats *now)
+static int add_heap_totals(struct dp_pprof *profile, const struct dp_session_stats *now)
 {
-	int r;
+	const struct dp_sampler_stats *sampler = &now->sampler;
+	int r = add(profile,
+		    "entries since attach: hit %llu, returned %llu, failed %llu, nested %llu, "
+		    "abandoned %llu, forgotten %llu, noroom %llu, pending %llu, lost %llu",
+		    N(sampler->n_entry_hits), N(now->pairing.n_calls), N(now->pairing.n_failed),
+		    N(now->pairing.n_nested), N(now->pairing.n_abandoned),
+		    N(now->pairing.n_forgotten), N(now->pairing.n_no_room), N(now->n_pending),
+		    N(sampler->n_entry_lost));
 
-	r = add(profile,
-		"entries since attach: hit %llu, returned %llu, failed %llu, nested %llu, "
-		"abandoned "
-		"%llu, forgotten %llu, noroom %llu, pending %llu, lost %llu",
-		N(now->sampler.n_entry_hits), N(now->pairing.n_calls), N(now->pairing.n_failed),
-		N(now->pairing.n_nested), N(now->pairing.n_abandoned), N(now->pairing.n_forgotten),
-		N(now->pairing.n_no_room), N(now->n_pending), N(now->sampler.n_entry_lost));
+	return r;
+}
+
+static int add_contention_settings(struct dp_pprof *profile, const struct dp_session *session)
+{
+	uint64_t rate_ns = dp_session_options(session)->block_rate_ns;
+	int r = add(profile, "stack source: registers and stack copied by perf, unwound with CFI");
+
+	if (r == 0 && rate_ns <= 1)
+		r = add(profile, "block rate: 1 ns (every wait)");
+	else if (r == 0)
+		r = add(profile,
+			"block rate: %llu ns (shorter waits sampled by duration, values scaled)",
+			N(rate_ns));
+	return r;
+}
+
+static int add_waits(struct dp_pprof *profile, const struct dp_session_stats *before,
+		     const struct dp_session_stats *now)
+{
+	int r = add(profile,
+		    "waits: ended %llu, sampled %llu, skipped %llu, not slept %llu, unpaired %llu, "
+		    "forgotten %llu, noroom %llu",
+		    GREW(contention.n_waits), GREW(contention.n_kept),
+		    GREW(contention.n_waits) - GREW(contention.n_kept),
+		    GREW(contention.n_not_slept), GREW(contention.n_unpaired_exits),
+		    GREW(contention.n_forgotten), GREW(contention.n_no_room));
+
+	if (r == 0)
+		r = add(profile,
+			"wait ends: released %llu, otherwise %llu, otherwise for a lock %llu (a "
+			"timer, "
+			"a signal, another process, a thread's end: not in mutex)",
+			GREW(contention.n_released), GREW(contention.n_ended_otherwise),
+			GREW(contention.n_lock_ended_otherwise));
+	if (r == 0)
+		r = add(profile,
+			"unwound: stacks %llu, whole %llu, cut by the copy %llu, no CFI %llu, "
+			"limit %llu, "
+			"broken %llu, frame pointer steps %llu, without registers %llu",
+			GREW(unwind.n_stacks), GREW(unwind.n_ends[DP_UNWIND_OUTERMOST]),
+			GREW(unwind.n_ends[DP_UNWIND_STACK_CUT]),
+			GREW(unwind.n_ends[DP_UNWIND_NO_CFI]), GREW(unwind.n_ends[DP_UNWIND_LIMIT]),
+			GREW(unwind.n_ends[DP_UNWIND_BROKEN]), GREW(unwind.n_fp_steps),
+			GREW(n_stacks_missing));
+	return r;
+}
+
+static int add_records(struct dp_pprof *profile, const struct dp_session_stats *before,
+		       const struct dp_session_stats *now, const struct dp_report_counts *counts)
+{
+	int r = add(profile,
+		    "records: delivered %llu, lost %llu, dropped %llu, duplicate %llu, malformed "
+		    "%llu, late %llu, unknown %llu",
+		    GREW(sampler.n_delivered), GREW(sampler.n_lost), GREW(sampler.n_dropped),
+		    GREW(sampler.n_duplicates), GREW(sampler.n_malformed),
+		    GREW(sampler.n_out_of_order), GREW(n_unknown_probes));
+
+	if (r == 0)
+		r = add(profile,
+			"stacks: in this profile %llu, known %llu, truncated %llu, cut %llu, "
+			"overflowed "
+			"%llu, without a row %llu, negative %llu",
+			N(counts->n_stacks), N(now->n_stacks), N(now->n_stacks_truncated),
+			N(now->n_stacks_cut), GREW(n_stacks_overflowed), N(counts->n_overflowed),
+			N(counts->n_suppressed));
 	if (r == 0)
 		r = add(profile,
 			"records since attach: hit %llu, delivered %llu, lost %llu, dropped %llu, "
 			"duplicate %llu, pending %llu",
-			N(now->sampler.n_entry_hits + now->sampler.n_return_hits +
-			  now->sampler.n_free_hits),
-			N(now->sampler.n_delivered),
-			N(now->sampler.n_entry_lost + now->sampler.n_return_lost +
-			  now->sampler.n_free_lost),
-			N(now->sampler.n_dropped), N(now->sampler.n_duplicates), N(now->n_pending));
+			N(now->sampler.n_hits), N(now->sampler.n_delivered),
+			N(now->sampler.n_hits_lost), N(now->sampler.n_dropped),
+			N(now->sampler.n_duplicates), N(now->n_pending));
+	if (r == 0)
+		r = add(profile, "addresses: in this profile %llu, unresolved %llu",
+			N(counts->n_locations), N(counts->n_unresolved));
 	return r;
 }
 
-int dp_comments_heap(struct dp_pprof *profile, const struct dp_target *target, uint64_t rate_bytes,
-		     const struct dp_session_stats *before, const struct dp_session_stats *now,
-		     const struct dp_report_counts *counts)
+int dp_comments_add(struct dp_pprof *profile, enum dp_kind kind, const struct dp_session *session,
+		    const struct dp_session_stats *before, const struct dp_session_stats *now,
+		    const struct dp_report_counts *counts)
 {
-	int r = add_settings(profile, target, rate_bytes);
+	int r = add_settings(profile, session);
 
+	if (r == 0 && kind == DP_KIND_HEAP)
+		r = add_heap_settings(profile, session);
+	if (r == 0 && kind == DP_KIND_HEAP)
+		r = add_allocations(profile, before, now);
+	if (r == 0 && kind != DP_KIND_HEAP)
+		r = add_contention_settings(profile, session);
+	if (r == 0 && kind != DP_KIND_HEAP)
+		r = add_waits(profile, before, now);
 	if (r == 0)
-		r = add_interval(profile, before, now, counts);
-	if (r == 0)
-		r = add_totals(profile, now);
+		r = add_records(profile, before, now, counts);
+	if (r == 0 && kind == DP_KIND_HEAP)
+		r = add_heap_totals(profile, now);
 	return r;
 }

@@ -2,12 +2,9 @@
 #ifndef DP_COMMENTS_H
 #define DP_COMMENTS_H
 
-#include <stdint.h>
-
 #include "encode/pprof.h"
 #include "src/report.h"
 #include "src/session.h"
-#include "src/target.h"
 
 /*
  * The truth about a profile, as comments in it: what was seen, sampled, lost, cut short,
@@ -16,14 +13,14 @@
  */
 
 /*
- * Adds the comments of a heap profile.
+ * Adds the comments of a profile of @kind.
  *
- * @before, @now: the counters at the last profile that was written and at this one.
+ * @before, @now: the counters at the last profile that was delivered and at this one.
  * @counts: what the profile consists of.
  * Returns 0 or -ENOMEM.
  */
-int dp_comments_heap(struct dp_pprof *profile, const struct dp_target *target, uint64_t rate_bytes,
-		     const struct dp_session_stats *before, const struct dp_session_stats *now,
-		     const struct dp_report_counts *counts);
+int dp_comments_add(struct dp_pprof *profile, enum dp_kind kind, const struct dp_session *session,
+		    const struct dp_session_stats *before, const struct dp_session_stats *now,
+		    const struct dp_report_counts *counts);
 
 #endif

@@ -34,27 +34,44 @@ struct dp_contention_options {
 typedef uint32_t dp_contention_stack_fn(void *context, const struct dp_event *event,
 					enum dp_wait_kind *ret_kind);
 
+/*
+ * Every call is counted in exactly one of the others once it is over: n_calls = n_waits +
+ * n_not_slept + n_other_calls + n_abandoned + n_forgotten + n_no_room + dp_contention_pending();
+ * and every wait: n_waits = n_released + n_ended_otherwise.
+ */
 struct dp_contention_stats {
-	uint64_t n_calls;     /* futex calls entered */
-	uint64_t n_waits;     /* waits that slept and ended */
-	uint64_t n_kept;      /* of these, kept by the sampler */
-	uint64_t n_not_slept; /* wait calls that returned at once (EAGAIN, EINVAL, …) */
-	uint64_t n_released;  /* waits ended by a thread of the process inside its own futex call */
+	uint64_t n_calls;	/* futex calls entered */
+	uint64_t n_waits;	/* waits that slept and ended */
+	uint64_t n_kept;	/* of these, kept by the sampler */
+	uint64_t n_not_slept;	/* wait calls that returned at once (EAGAIN, EINVAL, …) */
+	uint64_t n_other_calls; /* calls that do not wait (wake, requeue, …) and returned */
+	uint64_t n_released; /* waits ended by a thread of the process inside its own futex call */
 	uint64_t n_ended_otherwise;	 /* waits ended by a time-out, a signal, another process: in
 					    block only */
-	uint64_t n_lock_ended_otherwise; /* of these, waits for a lock: what mutex lacks */
+	uint64_t n_lock_ended_otherwise; /* of these, waits for a lock, scaled as contentions are:
+					    what mutex lacks */
 	uint64_t n_unpaired_exits; /* returns whose entry was not seen (in flight at attach, or
-				      lost) */
-	uint64_t n_forgotten;	   /* calls under way when records were lost */
-	uint64_t n_no_room;	   /* calls beyond the bound of threads */
+				      lost) or had no room */
+	uint64_t n_forgotten; /* calls under way when records were lost, or when their thread's next
+				 call showed that their return was */
+	uint64_t n_abandoned; /* calls whose thread ended before they returned */
+	uint64_t n_no_room;   /* calls beyond the bound of threads */
 };
 
-/* Returns 0, -ENOMEM or -EINVAL. */
+/*
+ * @stack: called with @context, from within dp_contention_event().
+ * Returns 0, -ENOMEM, or -EINVAL for a rate or a bound of 0; *@ret only on success.
+ */
 int dp_contention_new(struct dp_contention **ret, const struct dp_contention_options *options,
 		      dp_contention_stack_fn *stack, void *context);
 void dp_contention_free(struct dp_contention *contention); /* NULL is allowed */
 
-/* Takes in a FUTEX_ENTER, FUTEX_EXIT or WAKING event. Returns 0 or -ENOMEM. */
+/*
+ * Takes in a FUTEX_ENTER, FUTEX_EXIT or WAKING event, in the order of time; the kernel delivers a
+ * WAKING to the waker's event and to the wakee's, so it may come twice. Others, and futex calls of
+ * other processes, are ignored.
+ * Returns 0, or -ENOMEM: the event is as if it had not been given, and may be given again.
+ */
 int dp_contention_event(struct dp_contention *contention, const struct dp_event *event);
 
 /* Thread @tid ended: its call, if any, will not return. */
@@ -63,10 +80,14 @@ void dp_contention_thread_exit(struct dp_contention *contention, uint32_t tid);
 /* Records were lost: calls under way are forgotten. */
 void dp_contention_gap(struct dp_contention *contention);
 
+/* Calls that were entered and have not returned. */
+size_t dp_contention_pending(const struct dp_contention *contention);
+
 /*
  * Add the cumulative counters to a pass of @delta; values: contentions, delay in nanoseconds. A
  * block row's tag is its enum dp_wait_kind; a mutex row's is 0. Rounded so that the sum of rounded
- * differences is the rounded whole. Return 0 or what dp_delta_add() returned.
+ * differences is the rounded whole. A row beyond the delta's bound is left out
+ * (dp_delta_overflowed()). Return 0, or -ENOMEM with the pass incomplete.
  */
 int dp_contention_feed_block(const struct dp_contention *contention, struct dp_delta *delta);
 int dp_contention_feed_mutex(const struct dp_contention *contention, struct dp_delta *delta);

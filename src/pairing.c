@@ -166,6 +166,11 @@ int dp_pairing_entry(struct dp_pairing *pairing, const struct dp_event *event,
 		if (thread->doubtful)
 			discard(pairing, thread, 0, &pairing->stats.n_forgotten);
 		discard(pairing, thread, count_alive(thread, event), &pairing->stats.n_abandoned);
+		/* Jumped to by a call whose entry was lost: with it went the caller. */
+		if (thread->depth == 0 && is_trampoline(call.stack0)) {
+			pairing->stats.n_forgotten++;
+			return 0;
+		}
 		r = dp_pending_push(thread, &call);
 	}
 	if (r < 0) {

@@ -34,8 +34,9 @@ struct dp_pairing_stats {
 				 thread ended) */
 	uint64_t n_unpaired_returns; /* returns without an entry (in flight at attach, or the entry
 					was lost) */
-	uint64_t n_forgotten;	     /* outermost calls dropped because records were lost */
-	uint64_t n_no_room; /* entries beyond the bounds of threads or depth, or of memory */
+	uint64_t n_forgotten; /* outermost calls dropped because records were lost, their own or
+				 that of the call that jumped to them */
+	uint64_t n_no_room;   /* entries beyond the bounds of threads or depth, or of memory */
 };
 
 /*

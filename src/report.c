@@ -195,10 +195,14 @@ static int find_overflow_location(struct report *report, uint64_t *ret_id)
 
 static int add_row(struct report *report, const struct dp_delta_row *row)
 {
+	const struct dp_report_source *source = report->source;
+	struct dp_pprof_label label = {.key = source->label_key};
 	size_t n = 0;
-	const uint64_t *frames = dp_stacks_get(report->source->stacks, row->stack, &n);
+	const uint64_t *frames = dp_stacks_get(source->stacks, row->stack, &n);
 	int r;
 
+	if (source->label_text)
+		label.text = source->label_text(row->tag);
 	r = dp_array_reserve((void **)&report->ids, &report->ids_capacity, n + 1,
 			     sizeof(*report->ids));
 	for (size_t i = 0; r == 0 && i < n; i++)
@@ -206,7 +210,8 @@ static int add_row(struct report *report, const struct dp_delta_row *row)
 	if (r == 0 && n == 0)
 		r = find_overflow_location(report, &report->ids[n++]);
 	if (r == 0)
-		r = dp_pprof_add_sample(report->profile, report->ids, n, row->values, NULL, 0);
+		r = dp_pprof_add_sample(report->profile, report->ids, n, row->values, &label,
+					source->label_text != NULL);
 	return r;
 }
 

@@ -24,6 +24,8 @@ struct dp_report_source {
 	const struct dp_probes
 		*probes; /* a frame at one of these is named after its function; may be NULL */
 	struct dp_symbolizer *symbolizer;
+	const char *label_key; /* each row's tag becomes a label of this key … */
+	const char *(*label_text)(uint64_t tag); /* … and this text; NULL: no label */
 };
 
 /* What a profile is made of, for its comments. */
@@ -31,6 +33,8 @@ struct dp_report_counts {
 	uint64_t n_stacks;     /* rows */
 	uint64_t n_locations;  /* distinct addresses */
 	uint64_t n_unresolved; /* of these without a name: shown as FILE+0xOFFSET */
+	uint64_t n_overflowed; /* rows that the delta engine had no room for, since the attach */
+	uint64_t n_suppressed; /* rows that would have been negative, since the attach */
 };
 
 /*

@@ -12,13 +12,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "encode/gzip.h"
-#include "encode/pprof.h"
 #include "perf/arch.h"
 #include "src/base/frame.h"
-#include "src/comments.h"
 #include "src/delta.h"
-#include "src/report.h"
+#include "src/locks.h"
 #include "src/stack.h"
 #include "symbolize/normalize.h"
 #include "symbolize/space.h"
@@ -43,14 +40,16 @@ struct dp_session {
 	struct dp_stack_cache *cache;
 	struct dp_heap *heap;
 	struct dp_pairing *pairing;
-	struct dp_delta *delta;
+	struct dp_contention *contention;
+	struct dp_locks *locks;
+	struct dp_unwinder *unwinder;
 	struct dp_symbolizer *symbolizer;
+	struct dp_report_source source;
 	struct pollfd *pollfds;
 	size_t n_pollfds;
 	uint64_t n_stacks_truncated, n_stacks_cut;
-	struct dp_session_stats reported; /* as of the last profile that was written */
 	size_t max_callchain;
-	uint64_t n_unknown_probes;
+	uint64_t n_unknown_probes, n_stacks_missing;
 	enum dp_session_state state;
 };
 
@@ -98,43 +97,103 @@ static uint32_t intern(void *context, const struct dp_event *event)
 	return id;
 }
 
-static int open_tables(struct dp_session *session)
+/* dp_contention_stack_fn: called for kept waits and the wake-ups that ended them. */
+static uint32_t intern_contention(void *context, const struct dp_event *event,
+				  enum dp_wait_kind *ret_kind)
+{
+	struct dp_session *session = context;
+	const struct dp_user_state *user =
+		event->type == DP_EVENT_WAKING ? &event->waking.user : &event->futex_exit.user;
+	struct dp_unwind_sample sample = {
+		.stack = user->stack, .stack_bytes = user->stack_bytes, .leaf_is_call = true};
+	uint64_t frames[DP_STACK_MAX_FRAMES];
+	enum dp_unwind_end end;
+	size_t i_known;
+	enum dp_wait_kind kind;
+	ptrdiff_t n;
+
+	if (ret_kind)
+		*ret_kind = DP_WAIT_FUTEX;
+	if (!user->has_regs) {
+		session->n_stacks_missing++;
+		return DP_STACK_OVERFLOW;
+	}
+	memcpy(sample.regs, user->regs, sizeof(sample.regs));
+	n = dp_unwind(session->unwinder, session->space, &sample, frames, DP_STACK_MAX_FRAMES,
+		      &end);
+	if (n < 0)
+		return DP_STACK_OVERFLOW;
+	kind = dp_locks_classify(session->locks, frames, (size_t)n, &i_known);
+	if (ret_kind)
+		*ret_kind = kind;
+	/* What the C library does below its own function, or inside it, is no one's concern. */
+	frames[i_known] = dp_locks_entry(session->locks, frames[i_known]);
+	return dp_stacks_intern(session->stacks, frames + i_known, (size_t)n - i_known);
+}
+
+static int open_heap(struct dp_session *session)
 {
 	const struct dp_heap_options heap = {.rate_bytes = session->options.heap_rate_bytes,
 					     .seed = session->options.seed,
 					     .max_live = MAX_LIVE};
-	const struct dp_delta_spec spec = dp_heap_delta_spec(MAX_STACKS + 1);
+	int r = dp_heap_new(&session->heap, &heap);
+
+	if (r == 0)
+		r = dp_pairing_new(&session->pairing, session->heap, MAX_THREADS, intern, session);
+	return r;
+}
+
+static int open_contention(struct dp_session *session)
+{
+	const struct dp_contention_options contention = {.pid = (uint64_t)session->options.pid,
+							 .rate_ns = session->options.block_rate_ns,
+							 .seed = ~session->options.seed,
+							 .max_threads = MAX_THREADS};
+	int r = dp_locks_new(&session->locks, session->modules);
+
+	if (r == 0)
+		r = dp_unwinder_new(&session->unwinder, session->modules);
+	if (r == 0)
+		r = dp_contention_new(&session->contention, &contention, intern_contention,
+				      session);
+	return r;
+}
+
+static int open_tables(struct dp_session *session)
+{
 	int r;
 
 	r = dp_stacks_new(&session->stacks, MAX_STACKS, MAX_FRAMES);
 	if (r == 0)
 		r = dp_stack_cache_new(&session->cache, STACK_CACHE_SLOTS);
 	if (r == 0)
-		r = dp_heap_new(&session->heap, &heap);
-	if (r == 0)
-		r = dp_pairing_new(&session->pairing, session->heap, MAX_THREADS, intern, session);
-	if (r == 0)
-		r = dp_delta_new(&session->delta, &spec);
-	if (r == 0)
 		r = dp_modules_new(&session->modules);
 	if (r == 0)
 		r = dp_space_new(&session->space, session->modules, session->options.pid);
 	if (r == 0)
 		r = dp_symbolizer_new(&session->symbolizer, session->modules);
+	if (r == 0 && session->options.heap)
+		r = open_heap(session);
+	if (r == 0 && session->options.contention)
+		r = open_contention(session);
 	return r;
 }
 
 static int open_sampler(struct dp_session *session, struct dp_error *err)
 {
-	struct dp_sampler_options options = {.pid = session->options.pid};
-	struct dp_probe_site *sites;
-	const struct dp_probe *list;
+	struct dp_sampler_options options = {.pid = session->options.pid,
+					     .contention = session->options.contention,
+					     .except_tid = session->options.except_tid};
+	struct dp_probe_site *sites = NULL;
+	const struct dp_probe *list = NULL;
 	int r;
 
-	list = dp_probes_list(session->probes, &options.n_sites);
-	sites = calloc(options.n_sites, sizeof(*sites));
-	if (!sites)
-		return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options.pid);
+	if (session->probes) {
+		list = dp_probes_list(session->probes, &options.n_sites);
+		sites = calloc(options.n_sites, sizeof(*sites));
+		if (!sites)
+			return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options.pid);
+	}
 	for (size_t i = 0; i < options.n_sites; i++)
 		sites[i] = (struct dp_probe_site){
 			.fd = dp_module_fd(session->modules, dp_frame_module(list[i].frame)),
@@ -143,6 +202,21 @@ static int open_sampler(struct dp_session *session, struct dp_error *err)
 	options.sites = sites;
 	r = dp_sampler_open(&session->sampler, &options, err);
 	free(sites);
+	return r;
+}
+
+/* The address space as it is now, and what there is to be probed or recognised in it. */
+static int look(struct dp_session *session, struct dp_probes **ret_probes, struct dp_error *err)
+{
+	int r = dp_space_load(session->space, err);
+
+	if (r == 0 && session->options.heap)
+		r = dp_probes_find(ret_probes, session->modules, session->options.pid, err);
+	if (r == 0 && session->options.contention) {
+		r = dp_locks_update(session->locks);
+		if (r < 0)
+			dp_error_set(err, r, "pid %d: out of memory", session->options.pid);
+	}
 	return r;
 }
 
@@ -156,16 +230,12 @@ static int attach_once(struct dp_session *session, struct dp_error *err)
 	struct dp_probes *again = NULL;
 	int r;
 
-	r = dp_space_load(session->space, err);
-	if (r == 0)
-		r = dp_probes_find(&session->probes, session->modules, session->options.pid, err);
+	r = look(session, &session->probes, err);
 	if (r == 0)
 		r = open_sampler(session, err);
 	if (r == 0)
-		r = dp_space_load(session->space, err);
-	if (r == 0)
-		r = dp_probes_find(&again, session->modules, session->options.pid, err);
-	if (r == 0 && !dp_probes_equal(session->probes, again)) {
+		r = look(session, &again, err);
+	if (r == 0 && again && !dp_probes_equal(session->probes, again)) {
 		dp_sampler_close(session->sampler);
 		dp_probes_free(session->probes);
 		session->sampler = NULL;
@@ -222,6 +292,11 @@ int dp_session_open(struct dp_session **ret, const struct dp_session_options *op
 		r = make_pollfds(session);
 	if (r < 0)
 		goto out;
+	session->source = (struct dp_report_source){.stacks = session->stacks,
+						    .space = session->space,
+						    .modules = session->modules,
+						    .probes = session->probes,
+						    .symbolizer = session->symbolizer};
 	dp_sampler_enable(session->sampler);
 	*ret = session;
 	return 0;
@@ -237,7 +312,9 @@ void dp_session_close(struct dp_session *session)
 	dp_sampler_close(session->sampler);
 	dp_pairing_free(session->pairing);
 	dp_heap_free_all(session->heap);
-	dp_delta_free(session->delta);
+	dp_contention_free(session->contention);
+	dp_unwinder_free(session->unwinder);
+	dp_locks_free(session->locks);
 	dp_stack_cache_free(session->cache);
 	dp_stacks_free(session->stacks);
 	dp_symbolizer_free(session->symbolizer);
@@ -278,6 +355,33 @@ static int take_call(struct dp_session *session, const struct dp_event *event)
 	}
 }
 
+static int take_mmap(struct dp_session *session, const struct dp_event *event)
+{
+	int r = dp_space_add(session->space, event->mmap.start,
+			     event->mmap.start + event->mmap.length_bytes, event->mmap.file_off,
+			     event->mmap.path);
+
+	if (r == 0 && session->locks)
+		r = dp_locks_update(session->locks);
+	return r;
+}
+
+static void take_exit(struct dp_session *session, uint32_t tid)
+{
+	if (session->pairing)
+		dp_pairing_thread_exit(session->pairing, tid);
+	if (session->contention)
+		dp_contention_thread_exit(session->contention, tid);
+}
+
+static void take_gap(struct dp_session *session)
+{
+	if (session->pairing)
+		dp_pairing_gap(session->pairing);
+	if (session->contention)
+		dp_contention_gap(session->contention);
+}
+
 static int take_event(struct dp_session *session, const struct dp_event *event)
 {
 	bool ours = event->pid == (uint32_t)session->options.pid;
@@ -287,27 +391,24 @@ static int take_event(struct dp_session *session, const struct dp_event *event)
 	case DP_EVENT_ALLOC_RETURN:
 	case DP_EVENT_FREE:
 		return take_call(session, event);
+	case DP_EVENT_FUTEX_ENTER:
+	case DP_EVENT_FUTEX_EXIT:
+	case DP_EVENT_WAKING:
+		return dp_contention_event(session->contention, event);
 	case DP_EVENT_MMAP:
-		if (!ours)
-			return 0;
-		return dp_space_add(session->space, event->mmap.start,
-				    event->mmap.start + event->mmap.length_bytes,
-				    event->mmap.file_off, event->mmap.path);
+		return ours ? take_mmap(session, event) : 0;
 	case DP_EVENT_COMM:
 		if (ours && event->comm.exec)
 			session->state = DP_SESSION_EXECED;
 		return 0;
 	case DP_EVENT_EXIT:
 		if (ours)
-			dp_pairing_thread_exit(session->pairing, event->tid);
+			take_exit(session, event->tid);
 		return 0;
 	case DP_EVENT_LOST:
-		dp_pairing_gap(session->pairing);
+		take_gap(session);
 		return 0;
 	case DP_EVENT_FORK:
-	case DP_EVENT_FUTEX_ENTER:
-	case DP_EVENT_FUTEX_EXIT:
-	case DP_EVENT_WAKING:
 		return 0;
 	}
 	return 0;
@@ -346,118 +447,41 @@ enum dp_session_state dp_session_state(const struct dp_session *session)
 	return session->state;
 }
 
-/* The probed functions' names as one regular expression: pprof leaves these leaf frames out of what
- * it shows. */
-static void name_dropped_frames(char *ret, size_t n_bytes)
+int dp_session_feed(const struct dp_session *session, enum dp_kind kind, struct dp_delta *delta)
 {
-	size_t n_functions, at = 0;
-	const struct dp_alloc_function *functions = dp_alloc_functions(&n_functions);
-
-	*ret = '\0';
-	for (size_t i = 0; i < n_functions && at < n_bytes; i++) {
-		if (functions[i].kind != DP_ALLOC_FREE)
-			at += (size_t)snprintf(ret + at, n_bytes - at, "%s%s", at ? "|" : "",
-					       functions[i].name);
+	switch (kind) {
+	case DP_KIND_HEAP:
+		return dp_heap_feed(session->heap, delta);
+	case DP_KIND_BLOCK:
+		return dp_contention_feed_block(session->contention, delta);
+	case DP_KIND_MUTEX:
+		return dp_contention_feed_mutex(session->contention, delta);
 	}
+	return -EINVAL;
 }
 
-static int new_heap_profile(const struct dp_session *session, int64_t start_unix_ns,
-			    uint64_t duration_ns, struct dp_pprof **ret)
+const struct dp_report_source *dp_session_source(const struct dp_session *session)
 {
-	static const struct dp_value_type types[] = {{"alloc_objects", "count"},
-						     {"alloc_space", "bytes"},
-						     {"inuse_objects", "count"},
-						     {"inuse_space", "bytes"}};
-	char dropped[512];
-	const struct dp_pprof_header header = {.sample_types = types,
-					       .n_sample_types = 4,
-					       .period_type = {"space", "bytes"},
-					       .period = (int64_t)session->options.heap_rate_bytes,
-					       .default_sample_type = "alloc_space",
-					       .time_nanos = start_unix_ns,
-					       .duration_nanos = (int64_t)duration_ns,
-					       .drop_frames = dropped};
-
-	name_dropped_frames(dropped, sizeof(dropped));
-	return dp_pprof_new(ret, &header);
-}
-
-/* Everything of a profile but its delivery. */
-static int build_heap(struct dp_session *session, struct dp_pprof *profile,
-		      const struct dp_session_stats *now)
-{
-	const struct dp_report_source source = {.stacks = session->stacks,
-						.space = session->space,
-						.modules = session->modules,
-						.probes = session->probes,
-						.symbolizer = session->symbolizer};
-	const struct dp_delta_row *rows;
-	struct dp_report_counts counts = {0};
-	size_t n_rows;
-	int r;
-
-	dp_delta_begin(session->delta);
-	r = dp_heap_feed(session->heap, session->delta);
-	if (r == -ENOSPC)
-		r = 0; /* counted by the delta */
-	if (r == 0)
-		r = dp_delta_end(session->delta, &rows, &n_rows);
-	if (r == 0)
-		r = dp_report_rows(profile, &source, rows, n_rows, &counts);
-	if (r == 0)
-		r = dp_comments_heap(profile, &session->target, session->options.heap_rate_bytes,
-				     &session->reported, now, &counts);
-	return r;
-}
-
-int dp_session_write_heap(struct dp_session *session, int64_t start_unix_ns, uint64_t duration_ns,
-			  dp_session_writer *write, void *context, size_t *ret_bytes,
-			  struct dp_error *err)
-{
-	struct dp_pprof *profile = NULL;
-	struct dp_session_stats now;
-	uint8_t *packed = NULL, *zipped = NULL;
-	size_t n_packed, n_zipped = 0;
-	int r;
-
-	dp_session_get_stats(session, &now);
-	r = new_heap_profile(session, start_unix_ns, duration_ns, &profile);
-	if (r == 0)
-		r = build_heap(session, profile, &now);
-	if (r == 0)
-		r = dp_pprof_pack(profile, &packed, &n_packed);
-	if (r == 0)
-		r = dp_gzip(packed, n_packed, &zipped, &n_zipped);
-	if (r < 0)
-		dp_error_set(err, r, "pid %d: heap profile: %s", session->options.pid,
-			     strerror(-r));
-	else
-		r = write(context, zipped, n_zipped, err);
-	if (r < 0) {
-		dp_delta_abort(session->delta);
-	} else {
-		dp_delta_commit(session->delta);
-		session->reported = now;
-		if (ret_bytes)
-			*ret_bytes = n_zipped;
-	}
-	free(zipped);
-	free(packed);
-	dp_pprof_free(profile);
-	return r;
+	return &session->source;
 }
 
 void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *ret)
 {
+	*ret = (struct dp_session_stats){0};
 	dp_sampler_get_stats(session->sampler, &ret->sampler);
-	ret->pairing = *dp_pairing_get_stats(session->pairing);
-	ret->heap = *dp_heap_get_stats(session->heap);
-	ret->n_stacks_truncated = session->n_stacks_truncated;
-	ret->n_stacks_cut = session->n_stacks_cut;
-	ret->n_pending = dp_pairing_pending(session->pairing);
+	if (session->heap) {
+		ret->pairing = *dp_pairing_get_stats(session->pairing);
+		ret->heap = *dp_heap_get_stats(session->heap);
+		ret->n_pending = dp_pairing_pending(session->pairing);
+	}
+	if (session->contention) {
+		ret->contention = *dp_contention_get_stats(session->contention);
+		dp_unwinder_get_stats(session->unwinder, &ret->unwind);
+	}
 	ret->n_stacks = dp_stacks_count(session->stacks);
 	ret->n_stacks_overflowed = dp_stacks_overflowed(session->stacks);
 	ret->n_unknown_probes = session->n_unknown_probes;
+	ret->n_stacks_missing = session->n_stacks_missing;
 }
 
 const struct dp_target *dp_session_target(const struct dp_session *session)
@@ -470,9 +494,9 @@ const struct dp_probes *dp_session_probes(const struct dp_session *session)
 	return session->probes;
 }
 
-const struct dp_modules *dp_session_modules(const struct dp_session *session)
+const struct dp_session_options *dp_session_options(const struct dp_session *session)
 {
-	return session->modules;
+	return &session->options;
 }
 
 void dp_session_get_size(const struct dp_session *session, size_t *ret_threads, size_t *ret_fds)

@@ -10,23 +10,30 @@
 
 #include "perf/sampler.h"
 #include "src/base/error.h"
+#include "src/contention.h"
 #include "src/heap.h"
 #include "src/pairing.h"
 #include "src/probes.h"
+#include "src/report.h"
 #include "src/target.h"
-#include "symbolize/module.h"
+#include "symbolize/unwind.h"
 
 /*
- * One attach to one process: the whole line from its rings to profiles. It owns no thread and no
- * clock: its owner polls, pumps, and says when an interval ends.
+ * One attach to one process: the whole line from its rings to cumulative counters per stack. It
+ * owns no thread and no clock: its owner polls, pumps, and says up to when events are taken in. One
+ * caller at a time.
  */
 
 struct dp_session;
 
 struct dp_session_options {
 	pid_t pid;
+	bool heap;		  /* observe allocations */
+	bool contention;	  /* observe waits and wake-ups */
 	uint64_t heap_rate_bytes; /* at least 1 */
-	uint64_t seed;		  /* of the sampling generator */
+	uint64_t block_rate_ns;	  /* at least 1 */
+	uint64_t seed;		  /* of the sampling generators */
+	pid_t except_tid;	  /* a thread of the process that is left out; 0: none */
 };
 
 enum dp_session_state {
@@ -35,26 +42,29 @@ enum dp_session_state {
 	DP_SESSION_EXECED, /* it executed another program; what was attached to is gone */
 };
 
+/* The sorts of profile that a session can feed. */
+enum dp_kind {
+	DP_KIND_HEAP,
+	DP_KIND_BLOCK,
+	DP_KIND_MUTEX,
+};
+
 /* Everything since the attach. */
 struct dp_session_stats {
 	struct dp_sampler_stats sampler;
 	struct dp_pairing_stats pairing;
 	struct dp_heap_stats heap;
-	uint64_t n_pending; /* calls entered and not returned yet */
+	struct dp_contention_stats contention;
+	struct dp_unwind_stats unwind;
+	uint64_t n_pending; /* allocation calls entered and not returned yet */
 	uint64_t n_stacks;  /* distinct */
 	uint64_t
 		n_stacks_truncated; /* of these, as long as the kernel's limit: there may be more */
 	uint64_t n_stacks_cut; /* of these, with outermost addresses cut off: in no mapped code */
 	uint64_t n_stacks_overflowed;
+	uint64_t n_stacks_missing; /* waits and wake-ups whose record had no registers */
 	uint64_t n_unknown_probes; /* hits at an address that no probe of ours is at */
 };
-
-/*
- * Takes a finished profile (gzipped). Returns 0, or a negative errno with a sentence in @err: the
- * profile's content is then delivered again with the next one.
- */
-typedef int dp_session_writer(void *context, const void *data, size_t n_bytes,
-			      struct dp_error *err);
 
 /*
  * Attaches: finds the allocators, places the probes, opens the events, lets them flow.
@@ -91,24 +101,18 @@ int dp_session_stop(struct dp_session *session);
 
 enum dp_session_state dp_session_state(const struct dp_session *session);
 
-/*
- * Gives @write the heap profile of what changed since the last profile that was written, up to the
- * last cut.
- *
- * @start_unix_ns, @duration_ns: the time that the profile covers.
- * *@ret_bytes (may be NULL): its size.
- * Returns 0, -ENOMEM, or what @write returned; with a sentence in @err.
- */
-int dp_session_write_heap(struct dp_session *session, int64_t start_unix_ns, uint64_t duration_ns,
-			  dp_session_writer *write, void *context, size_t *ret_bytes,
-			  struct dp_error *err);
+/* Adds the cumulative counters of @kind to a pass of @delta. Returns 0, -ENOMEM or -ENOSPC. */
+int dp_session_feed(const struct dp_session *session, enum dp_kind kind, struct dp_delta *delta);
+
+/* What names and mappings come from. Borrowed, valid as long as @session. */
+const struct dp_report_source *dp_session_source(const struct dp_session *session);
 
 /* Fills @ret. */
 void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *ret);
 
+const struct dp_session_options *dp_session_options(const struct dp_session *session);
 const struct dp_target *dp_session_target(const struct dp_session *session);
-const struct dp_probes *dp_session_probes(const struct dp_session *session);
-const struct dp_modules *dp_session_modules(const struct dp_session *session);
+const struct dp_probes *dp_session_probes(const struct dp_session *session); /* NULL without heap */
 void dp_session_get_size(const struct dp_session *session, size_t *ret_threads, size_t *ret_fds);
 
 #endif

@@ -19,8 +19,8 @@
  * part, dwfl_build_id_find_debuginfo(), looks at nothing but the disk (elfutils 0.188,
  * libdwfl/find-debuginfo.c and libdwfl/dwfl_build_id_find_debuginfo.c).
  *
- * The module's own file is read, not mapped. libdwfl maps separate debug files, which package
- * managers and linkers replace by a new file and do not cut short.
+ * The module's own file is a copy in memory (elf_copy.h). libdwfl maps separate debug files, which
+ * package managers and linkers replace by a new file and do not cut short.
  */
 
 struct candidate {
@@ -141,35 +141,49 @@ static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name
 	return find_by_link(&candidate, file_name);
 }
 
-int dp_debug_file_open(const struct dp_modules *modules, uint32_t id, Dwfl **ret_dwfl,
-		       Dwfl_Module **ret_module)
+void dp_debug_file_close(struct dp_debug_file *file)
+{
+	if (file->dwfl)
+		dwfl_end(file->dwfl);
+	dp_elf_copy_clear(&file->copy);
+	*file = (struct dp_debug_file){0};
+}
+
+static int begin(struct dp_debug_file *file, const char *path, const struct dp_elf_image *image)
 {
 	static const Dwfl_Callbacks callbacks = {.find_elf = find_elf,
 						 .find_debuginfo = find_debuginfo};
-	const struct dp_elf_image *image = dp_module_image(modules, id);
-	struct dp_module_info info;
-	Dwfl_Module *module;
 	void **userdata;
 	GElf_Addr bias;
-	Dwfl *dwfl;
+
+	file->dwfl = dwfl_begin(&callbacks);
+	if (!file->dwfl)
+		return -ENOMEM;
+	dwfl_report_begin(file->dwfl);
+	file->module = dwfl_report_module(file->dwfl, path, image->base, image->end);
+	if (!file->module || dwfl_report_end(file->dwfl, NULL, NULL) != 0 ||
+	    !dwfl_module_info(file->module, &userdata, NULL, NULL, NULL, NULL, NULL, NULL))
+		return -ENOEXEC;
+	*userdata = elf_memory(file->copy.bytes, file->copy.n_bytes);
+	return *userdata && dwfl_module_getelf(file->module, &bias) ? 0 : -ENOEXEC;
+}
+
+int dp_debug_file_open(struct dp_debug_file *ret, struct dp_modules *modules, uint32_t id)
+{
+	const struct dp_elf_image *image = dp_module_image(modules, id);
+	struct dp_debug_file file = {0};
+	struct dp_module_info info;
+	int r;
 
 	if (!image || !dp_module_get(modules, id, &info))
 		return -ENOEXEC;
-	dwfl = dwfl_begin(&callbacks);
-	if (!dwfl)
-		return -ENOEXEC;
-	dwfl_report_begin(dwfl);
-	module = dwfl_report_module(dwfl, info.path, image->base, image->end);
-	if (!module || dwfl_report_end(dwfl, NULL, NULL) != 0 ||
-	    !dwfl_module_info(module, &userdata, NULL, NULL, NULL, NULL, NULL, NULL))
-		goto fail;
-	*userdata = dp_module_elf_begin(modules, id);
-	if (!*userdata || !dwfl_module_getelf(module, &bias))
-		goto fail;
-	*ret_dwfl = dwfl;
-	*ret_module = module;
+	r = dp_elf_copy_read(&file.copy, modules, id);
+	if (r == 0)
+		r = begin(&file, info.path, image);
+	if (r < 0) {
+		dp_debug_file_close(&file);
+		return r;
+	}
+	*ret = file;
 	return 0;
-fail:
-	dwfl_end(dwfl);
-	return -ENOEXEC;
 }

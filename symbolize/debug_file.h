@@ -4,7 +4,15 @@
 
 #include <elfutils/libdwfl.h>
 
+#include "symbolize/elf_copy.h"
 #include "symbolize/module_registry.h"
+
+/* One module's debug information, open. Zeroed memory is none. */
+struct dp_debug_file {
+	Dwfl *dwfl;
+	Dwfl_Module *module;
+	struct dp_elf_copy copy;
+};
 
 /*
  * Opens libdwfl on module @id, one session a module, so that svma are its addresses (up to the bias
@@ -12,10 +20,12 @@
  * .gnu_debuglink, on this machine's disks only: never over the network, whatever DEBUGINFOD_URLS
  * says.
  *
- * *@ret_dwfl: to be given to dwfl_end(); before @modules goes. *@ret_module: borrowed from it.
- * Returns 0, or -ENOEXEC (no such module, opaque, or libdwfl fails).
+ * @ret: to be given to dp_debug_file_close().
+ * Returns 0, -ENOMEM, or another negative errno when there is nothing to be had.
  */
-int dp_debug_file_open(const struct dp_modules *modules, uint32_t id, Dwfl **ret_dwfl,
-		       Dwfl_Module **ret_module);
+int dp_debug_file_open(struct dp_debug_file *ret, struct dp_modules *modules, uint32_t id);
+
+/* Closes it, after everything that borrows from it. */
+void dp_debug_file_close(struct dp_debug_file *file);
 
 #endif

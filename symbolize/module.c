@@ -113,19 +113,30 @@ static bool is_same(const struct module *a, const struct module *b)
 	return strcmp(a->path, b->path) == 0;
 }
 
+/* The id of the module that is the same as @module, from @id on along its chain; 0: none. */
+static uint32_t find_same(const struct dp_modules *modules, uint32_t id,
+			  const struct module *module)
+{
+	const struct module *other;
+
+	for (; (other = get(modules, id)); id = other->next) {
+		if (is_same(other, module))
+			return id;
+	}
+	return 0;
+}
+
 /* Gives the id of @module, which is taken over in every case. @counter: of a new one, or NULL. */
 static int add(struct dp_modules *modules, struct module *module, uint64_t *counter,
 	       uint32_t *ret_id)
 {
-	uint64_t hash = identity_hash(module->dev, module->inode), id = 0;
+	uint64_t hash = identity_hash(module->dev, module->inode), newest = 0;
+	uint32_t id;
 	int r = 0;
 
-	dp_map_get(&modules->by_hash, hash, &id);
-	module->next = (uint32_t)id;
-	for (; id; id = get(modules, (uint32_t)id)->next) {
-		if (is_same(get(modules, (uint32_t)id), module))
-			break;
-	}
+	dp_map_get(&modules->by_hash, hash, &newest);
+	module->next = (uint32_t)newest;
+	id = find_same(modules, module->next, module);
 	if (id || modules->n == DP_FRAME_MAX_MODULE) {
 		modules->stats.n_over_limit += !id;
 		goto known;
@@ -145,7 +156,7 @@ static int add(struct dp_modules *modules, struct module *module, uint64_t *coun
 known:
 	module_free(module);
 	if (r == 0)
-		*ret_id = (uint32_t)id;
+		*ret_id = id;
 	return r;
 }
 
@@ -254,6 +265,13 @@ int dp_module_fd(const struct dp_modules *modules, uint32_t id)
 	const struct module *module = get(modules, id);
 
 	return module ? module->fd : -1;
+}
+
+size_t dp_module_vdso_bytes(const struct dp_modules *modules, uint32_t id)
+{
+	const struct module *module = get(modules, id);
+
+	return module ? module->vdso_bytes : 0;
 }
 
 const struct dp_elf_image *dp_module_image(const struct dp_modules *modules, uint32_t id)

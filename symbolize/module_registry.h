@@ -40,6 +40,9 @@ int dp_modules_add_opaque(struct dp_modules *modules, dev_t dev, ino_t inode, co
  */
 Elf *dp_module_elf_begin(const struct dp_modules *modules, uint32_t id);
 
+/* The size of the vdso's copy; 0 if the module is none. */
+size_t dp_module_vdso_bytes(const struct dp_modules *modules, uint32_t id);
+
 /* The module's image, valid as long as @modules; NULL if there is no such module or it is opaque.
  */
 const struct dp_elf_image *dp_module_image(const struct dp_modules *modules, uint32_t id);

@@ -60,18 +60,21 @@ out:
 /* A thread without memory of its own reads as nothing; newer kernels refuse the open instead. */
 static int read_task_maps(pid_t pid, pid_t tid, char **ret_text, size_t *ret_bytes)
 {
-	char path[64];
+	char path[64], *text = NULL;
+	size_t n_bytes = 0;
 	int r;
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/maps", pid, tid);
-	r = read_whole(path, ret_text, ret_bytes);
-	if (r == -ENOENT)
-		return -ESRCH;
-	if (r == 0 && *ret_bytes == 0) {
-		free(*ret_text);
+	r = read_whole(path, &text, &n_bytes);
+	if (r < 0)
+		return r == -ENOENT ? -ESRCH : r;
+	if (n_bytes == 0) {
+		free(text);
 		return -ESRCH;
 	}
-	return r;
+	*ret_text = text;
+	*ret_bytes = n_bytes;
+	return 0;
 }
 
 int dp_proc_read_maps(pid_t pid, char **ret_text, size_t *ret_bytes, pid_t *ret_tid)

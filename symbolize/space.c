@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "symbolize/space.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,6 +187,7 @@ static int append_line(struct dp_space *space, struct table *table, pid_t tid,
 		r = table_reserve(table, table->n + 1);
 	if (r < 0)
 		return -ENOMEM;
+	assert(table->ranges && table->identities);
 	table->ranges[table->n] =
 		(struct dp_space_range){line->start, line->end, line->file_off, module};
 	table->identities[table->n++] =

@@ -41,13 +41,13 @@ static uint32_t rank_of(const char *name, const GElf_Sym *symbol)
 	return rank;
 }
 
-/* The address behind the section @i_section of @elf, or 0. */
-static uint64_t section_end(Elf *elf, GElf_Word i_section, uint64_t elf_bias)
+/* The address behind the section @i_section of @elf; 0 if there is none or it is no code. */
+static uint64_t code_section_end(Elf *elf, GElf_Word i_section, uint64_t elf_bias)
 {
 	Elf_Scn *section = elf_getscn(elf, i_section);
 	GElf_Shdr shdr;
 
-	if (!section || !gelf_getshdr(section, &shdr))
+	if (!section || !gelf_getshdr(section, &shdr) || !(shdr.sh_flags & SHF_EXECINSTR))
 		return 0;
 	return shdr.sh_addr + shdr.sh_size + elf_bias;
 }
@@ -87,7 +87,7 @@ static int add_symbol(struct builder *builder, int i_symbol)
 		range.high = address + symbol.st_size;
 		return dp_range_index_add(&table->sized, &range);
 	}
-	range.high = section_end(elf, i_section, elf_bias);
+	range.high = code_section_end(elf, i_section, elf_bias);
 	return dp_range_index_add(&table->labels, &range);
 }
 

@@ -27,8 +27,8 @@
 /* What is open of one module. */
 struct names {
 	uint32_t module;
-	bool tried; /* opened, or known not to open */
-	Dwfl *dwfl; /* NULL: nothing can be known */
+	bool tried;		   /* opened, or known not to open */
+	struct dp_debug_file file; /* none: nothing can be known */
 	uint64_t bias;
 	const struct dp_elf_image *image;
 	struct dp_symbol_table symbols;
@@ -64,9 +64,7 @@ static void names_close(struct names *names)
 {
 	dp_symbol_table_clear(&names->symbols);
 	dp_dwarf_clear(&names->dwarf);
-	if (names->dwfl)
-		dwfl_end(names->dwfl);
-	names->dwfl = NULL;
+	dp_debug_file_close(&names->file);
 }
 
 void dp_symbolizer_free(struct dp_symbolizer *symbolizer)
@@ -96,25 +94,21 @@ uint64_t dp_symbolizer_over_limit(const struct dp_symbolizer *symbolizer)
 }
 
 /* Opens what can be had of the module. Returns 0 or -ENOMEM (to be tried again). */
-static int names_open(struct names *names, const struct dp_modules *modules)
+static int names_open(struct names *names, struct dp_modules *modules)
 {
-	Dwfl_Module *module;
-	int r;
+	int r = dp_debug_file_open(&names->file, modules, names->module);
 
-	if (dp_debug_file_open(modules, names->module, &names->dwfl, &module) < 0)
-		goto out;
-	names->image = dp_module_image(modules, names->module);
-	dwfl_module_getelf(module, &names->bias);
-	r = dp_symbol_table_build(&names->symbols, module, names->image);
-	if (r == 0)
-		r = dp_dwarf_build(&names->dwarf, module, names->image);
-	if (r < 0) {
-		names_close(names);
-		return r;
+	if (r == 0) {
+		names->image = dp_module_image(modules, names->module);
+		dwfl_module_getelf(names->file.module, &names->bias);
+		r = dp_symbol_table_build(&names->symbols, names->file.module, names->image);
 	}
-out:
-	names->tried = true;
-	return 0;
+	if (r == 0)
+		r = dp_dwarf_build(&names->dwarf, names->file.module, names->image);
+	if (r < 0)
+		names_close(names);
+	names->tried = r != -ENOMEM;
+	return names->tried ? 0 : r;
 }
 
 static int names_of(struct dp_symbolizer *symbolizer, uint32_t module, struct names **ret)
@@ -253,7 +247,7 @@ static int resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_s
 	if (r < 0)
 		return r;
 	*ret = (struct dp_symbol){.source = DP_SYMBOL_NONE};
-	if (!names->dwfl || !dp_elf_svma_of(names->image, dp_frame_offset(frame), &svma))
+	if (!names->file.dwfl || !dp_elf_svma_of(names->image, dp_frame_offset(frame), &svma))
 		return 0;
 	symbol = dp_symbol_table_find(&names->symbols, svma + names->bias);
 	r = dp_dwarf_lines(&names->dwarf, svma + names->bias, lines, &n);

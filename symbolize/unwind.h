@@ -24,6 +24,8 @@ struct dp_unwind_sample {
 	uint64_t regs[DP_UNWIND_REGS];
 	const uint8_t *stack; /* copy of memory from regs[7] up */
 	size_t stack_bytes;
+	bool leaf_is_call; /* regs[16] lies behind a call or system call: looked up at address - 1
+			    */
 };
 
 enum dp_unwind_end {
@@ -63,6 +65,7 @@ ptrdiff_t dp_unwind(struct dp_unwinder *unwinder, const struct dp_space *space,
 		    const struct dp_unwind_sample *sample, uint64_t *ret_frames, size_t max_frames,
 		    enum dp_unwind_end *ret_end);
 
-const struct dp_unwind_stats *dp_unwinder_get_stats(const struct dp_unwinder *unwinder);
+/* Fills @ret: everything since dp_unwinder_new(). */
+void dp_unwinder_get_stats(const struct dp_unwinder *unwinder, struct dp_unwind_stats *ret);
 
 #endif

@@ -32,6 +32,14 @@ static void require_string_inside(const char *text, const uint8_t *bytes, size_t
 	REQUIRE(memchr(text, '\0', n_bytes - (size_t)((const uint8_t *)text - bytes)));
 }
 
+static void check_user(const struct dp_user_state *user, const uint8_t *bytes, size_t n_bytes)
+{
+	if (user->stack)
+		require_inside(user->stack, user->stack_bytes, bytes, n_bytes);
+	else
+		REQUIRE(user->stack_bytes == 0);
+}
+
 static void check_event(const struct dp_event *event, const uint8_t *bytes, size_t n_bytes)
 {
 	switch (event->type) {
@@ -49,6 +57,12 @@ static void check_event(const struct dp_event *event, const uint8_t *bytes, size
 		break;
 	case DP_EVENT_COMM:
 		require_string_inside(event->comm.name, bytes, n_bytes);
+		break;
+	case DP_EVENT_FUTEX_EXIT:
+		check_user(&event->futex_exit.user, bytes, n_bytes);
+		break;
+	case DP_EVENT_WAKING:
+		check_user(&event->waking.user, bytes, n_bytes);
 		break;
 	default:
 		break;

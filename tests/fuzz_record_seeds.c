@@ -26,6 +26,7 @@ static void write_built(const char *directory)
 {
 	static _Alignas(8) uint8_t bytes[SAMPLE_MAX_BYTES];
 	static const uint64_t chain[127];
+	static const uint8_t stack[16];
 	static const struct {
 		const char *name;
 		struct dp_event event;
@@ -35,6 +36,14 @@ static void write_built(const char *directory)
 		 {.type = DP_EVENT_ALLOC_ENTRY, .entry = {.callchain = chain, .n_callchain = 127}}},
 		{"return", {.type = DP_EVENT_ALLOC_RETURN}},
 		{"free", {.type = DP_EVENT_FREE}},
+		{"futex_enter", {.type = DP_EVENT_FUTEX_ENTER}},
+		{"futex_exit", {.type = DP_EVENT_FUTEX_EXIT}},
+		{"futex_exit_user",
+		 {.type = DP_EVENT_FUTEX_EXIT,
+		  .futex_exit = {.user = {.has_regs = true, .stack = stack, .stack_bytes = 16}}}},
+		{"waking_stack",
+		 {.type = DP_EVENT_WAKING, .waking = {.user = {.stack = stack, .stack_bytes = 9}}}},
+		{"waking_regs", {.type = DP_EVENT_WAKING, .waking = {.user = {.has_regs = true}}}},
 		{"mmap", {.type = DP_EVENT_MMAP, .mmap = {.path = "//anon"}}},
 		{"mmap_build_id",
 		 {.type = DP_EVENT_MMAP, .mmap = {.path = "/lib/x.so", .build_id_bytes = 20}}},
@@ -59,6 +68,12 @@ static void write_captured(const char *directory)
 	WRITE_CAPTURED(alloc_entry);
 	WRITE_CAPTURED(alloc_return);
 	WRITE_CAPTURED(free);
+	WRITE_CAPTURED(futex_enter);
+	WRITE_CAPTURED(futex_exit);
+	WRITE_CAPTURED(futex_exit_cut);
+	WRITE_CAPTURED(futex_woke);
+	WRITE_CAPTURED(waking);
+	WRITE_CAPTURED(waking_idle);
 	WRITE_CAPTURED(mmap2_inode);
 	WRITE_CAPTURED(mmap2_build_id);
 	WRITE_CAPTURED(mmap2_uprobes);

@@ -14,7 +14,7 @@
 	}
 
 const struct dp_record_layout sample_layout = {
-	.n_raw = 3,
+	.n_raw = 6,
 	.raw = {{.id = SAMPLE_ID_ENTRY,
 		 .type = DP_EVENT_ALLOC_ENTRY,
 		 .probe = WORD(0),
@@ -26,7 +26,17 @@ const struct dp_record_layout sample_layout = {
 		{.id = SAMPLE_ID_FREE,
 		 .type = DP_EVENT_FREE,
 		 .probe = WORD(0),
-		 .fields = {[0] = WORD(1), [3] = WORD(2)}}},
+		 .fields = {[0] = WORD(1), [3] = WORD(2)}},
+		/* Word 0 is the system call's number, then come its six arguments, or its result.
+		 */
+		{.id = SAMPLE_ID_FUTEX_ENTER,
+		 .type = DP_EVENT_FUTEX_ENTER,
+		 .fields = {WORD(1), WORD(2), WORD(3)}},
+		{.id = SAMPLE_ID_FUTEX_EXIT, .type = DP_EVENT_FUTEX_EXIT, .fields = {WORD(1)}},
+		/* Words 0 and 1 are the woken thread's name; after its id: prio, target_cpu. */
+		{.id = SAMPLE_ID_WAKING,
+		 .type = DP_EVENT_WAKING,
+		 .fields = {{.offset_bytes = RAW_HEADER_BYTES + 16, .size_bytes = 4}}}},
 };
 
 struct writer {
@@ -78,6 +88,11 @@ static void put_time(struct writer *w)
 	put_u64(w, w->event->time_ns);
 }
 
+static void put_id(struct writer *w)
+{
+	put_u64(w, w->event->id);
+}
+
 static void put_callchain(struct writer *w)
 {
 	size_t n = w->event->type == DP_EVENT_ALLOC_ENTRY ? w->event->entry.n_callchain : 0;
@@ -96,11 +111,52 @@ static const struct dp_raw_layout *find_layout(const struct writer *w)
 	abort();
 }
 
+/* Bytes of a tracepoint's raw part beyond the last field that is read. */
+static size_t unread_bytes(enum dp_event_type type)
+{
+	switch (type) {
+	case DP_EVENT_FUTEX_ENTER:
+		return 3 * sizeof(uint64_t);
+	case DP_EVENT_WAKING:
+		return 2 * sizeof(uint32_t);
+	default:
+		return 0;
+	}
+}
+
 static void set_field(uint8_t *raw, size_t *n_bytes, struct dp_raw_field field, uint64_t value)
 {
 	memcpy(raw + field.offset_bytes, &value, field.size_bytes); /* little endian */
 	if (field.size_bytes > 0 && field.offset_bytes + (size_t)field.size_bytes > *n_bytes)
 		*n_bytes = field.offset_bytes + (size_t)field.size_bytes;
+}
+
+/* The values of the tracepoint's fields in the layout's order; returns that of its probe. */
+static uint64_t get_values(const struct dp_event *event, uint64_t *values)
+{
+	switch (event->type) {
+	case DP_EVENT_ALLOC_RETURN:
+		values[0] = event->ret.retval;
+		values[1] = event->ret.dx;
+		values[2] = event->ret.sp;
+		return event->ret.probe_avma;
+	case DP_EVENT_FUTEX_ENTER:
+		values[0] = event->futex_enter.uaddr;
+		values[1] = event->futex_enter.op;
+		values[2] = event->futex_enter.val;
+		return 0;
+	case DP_EVENT_FUTEX_EXIT:
+		values[0] = (uint64_t)event->futex_exit.result;
+		return 0;
+	case DP_EVENT_WAKING:
+		values[0] = event->waking.wakee_tid;
+		return 0;
+	default:
+		memcpy(values, event->entry.args, sizeof(event->entry.args));
+		values[3] = event->entry.sp;
+		values[4] = event->entry.stack0;
+		return event->entry.probe_avma;
+	}
 }
 
 static void put_raw(struct writer *w)
@@ -110,26 +166,40 @@ static void put_raw(struct writer *w)
 	uint8_t raw[256] = {0};
 	size_t n_bytes = RAW_HEADER_BYTES;
 	uint64_t values[DP_N_RAW_FIELDS] = {0};
-	bool returns = event->type == DP_EVENT_ALLOC_RETURN;
+	uint64_t probe_avma = get_values(event, values);
 
-	if (returns) {
-		values[0] = event->ret.retval;
-		values[1] = event->ret.dx;
-		values[2] = event->ret.sp;
-	} else {
-		memcpy(values, event->entry.args, sizeof(event->entry.args));
-		values[3] = event->entry.sp;
-		values[4] = event->entry.stack0;
-	}
 	memcpy(raw, &layout->id, sizeof(layout->id));
 	memcpy(raw + 4, &event->tid, sizeof(event->tid));
-	set_field(raw, &n_bytes, layout->probe,
-		  returns ? event->ret.probe_avma : event->entry.probe_avma);
+	set_field(raw, &n_bytes, layout->probe, probe_avma);
 	for (size_t i = 0; i < DP_N_RAW_FIELDS; i++)
 		set_field(raw, &n_bytes, layout->fields[i], values[i]);
+	n_bytes += unread_bytes(event->type);
 	n_bytes += -(n_bytes + sizeof(uint32_t)) % 8; /* the kernel counts the filling too */
 	put_u32(w, (uint32_t)n_bytes);
 	put(w, raw, n_bytes);
+}
+
+/*
+ * The kernel's order of the registers is ax bx cx dx si di bp sp ip r8 … r15; an event has them by
+ * DWARF number. Source: arch/x86/include/uapi/asm/perf_regs.h.
+ */
+static void put_user_state(struct writer *w, const struct dp_user_state *user)
+{
+	static const uint8_t dwarf[DP_USER_REGS] = {0, 3, 2,  1,  4,  5,  6,  7, 16,
+						    8, 9, 10, 11, 12, 13, 14, 15};
+	size_t n_bytes = (user->stack_bytes + 7) / 8 * 8;
+
+	if (!user->has_regs && !user->stack)
+		return;
+	put_u64(w, user->has_regs ? PERF_SAMPLE_REGS_ABI_64 : PERF_SAMPLE_REGS_ABI_NONE);
+	for (size_t i = 0; user->has_regs && i < DP_USER_REGS; i++)
+		put_u64(w, user->regs[dwarf[i]]);
+	put_u64(w, n_bytes);
+	if (n_bytes == 0)
+		return;
+	put(w, user->stack, user->stack_bytes);
+	put_zeros_to_multiple_of_8(w);
+	put_u64(w, user->stack_bytes);
 }
 
 static void put_mmap2(struct writer *w)
@@ -190,8 +260,12 @@ static void put_body(struct writer *w, struct perf_event_header *header)
 		break;
 	case DP_EVENT_LOST:
 		header->type = PERF_RECORD_LOST;
-		put_u64(w, 1);
+		put_u64(w, event->id);
 		put_u64(w, event->lost.n_records);
+		break;
+	case DP_EVENT_WAKING:
+		header->type = PERF_RECORD_SAMPLE;
+		header->misc = PERF_RECORD_MISC_KERNEL;
 		break;
 	default:
 		header->type = PERF_RECORD_SAMPLE;
@@ -212,6 +286,10 @@ size_t sample_build(void *bytes, const struct dp_record_layout *layout,
 	put_body(&w, &header);
 	if (header.type == PERF_RECORD_SAMPLE) {
 		DP_SAMPLE_PARTS(PUT_PART)
+		if (event->type == DP_EVENT_FUTEX_EXIT)
+			put_user_state(&w, &event->futex_exit.user);
+		if (event->type == DP_EVENT_WAKING)
+			put_user_state(&w, &event->waking.user);
 	} else {
 		DP_TRAILER_PARTS(PUT_PART)
 	}

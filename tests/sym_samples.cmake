@@ -68,6 +68,8 @@ dp_sym_step(calls-stripped DEPENDS dp_sym_calls-dwarf5 ${dp_sym_dir}/calls-dwarf
 	COMMAND strip -o calls-stripped calls-dwarf5)
 dp_sym_step(calls-symtab DEPENDS dp_sym_calls-dwarf5 ${dp_sym_dir}/calls-dwarf5
 	COMMAND strip -g -o calls-symtab calls-dwarf5)
+dp_sym_step(versioned-bare.so DEPENDS dp_sym_versioned.so ${dp_sym_dir}/versioned.so
+	COMMAND strip -g -o versioned-bare.so versioned.so)
 foreach(from calls-dwarf5 calls-no-build-id)
 	dp_sym_step(${from}.debug DEPENDS dp_sym_${from} ${dp_sym_dir}/${from}
 		COMMAND objcopy --only-keep-debug ${from} ${from}.debug)

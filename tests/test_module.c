@@ -359,6 +359,51 @@ static void module_finds_every_version_of_a_function(void **state)
 	dp_modules_free(modules);
 }
 
+/* Turns the section header of .dynsym at @path into one of nothing. */
+static void forget_dynsym(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	size_t n_forgotten = 0;
+	Elf64_Ehdr ehdr;
+
+	assert_int_equal(pread(fd, &ehdr, sizeof(ehdr), 0), sizeof(ehdr));
+	for (size_t i = 0; i < ehdr.e_shnum; i++) {
+		off_t at = (off_t)(ehdr.e_shoff + i * sizeof(Elf64_Shdr));
+		Elf64_Shdr shdr;
+
+		assert_int_equal(pread(fd, &shdr, sizeof(shdr), at), sizeof(shdr));
+		if (shdr.sh_type != SHT_DYNSYM)
+			continue;
+		shdr.sh_type = SHT_NULL;
+		assert_int_equal(pwrite(fd, &shdr, sizeof(shdr), at), sizeof(shdr));
+		n_forgotten++;
+	}
+	assert_int_equal(n_forgotten, 1);
+	close(fd);
+}
+
+/* Only .symtab writes the version into the name. */
+static void module_ignores_the_version_in_the_name_of_a_symbol(void **state)
+{
+	static const char *const names[] = {"sym_versioned", "sym_versioned@SYM_1", "sym_version"};
+	struct dp_modules *modules = new_modules();
+	char *copy = copy_of("versioned.so");
+	struct dp_found_symbol *found;
+	size_t n_found;
+	uint32_t id;
+
+	(void)state;
+	forget_dynsym(copy);
+	id = oracle_add_module(modules, copy);
+	assert_int_equal(dp_module_find_functions(modules, id, names, 3, &found, &n_found), 0);
+	assert_int_equal(n_found, 2);
+	assert_int_equal(found[0].i_name, 0);
+	assert_int_equal(found[1].i_name, 0);
+	free(found);
+	remove_copy(copy);
+	dp_modules_free(modules);
+}
+
 static void module_finds_functions_in_a_static_program(void **state)
 {
 	static const char *const names[] = {"malloc", "free", "sym_plain", "malloc"};
@@ -552,6 +597,7 @@ int main(void)
 		cmocka_unit_test(module_finds_the_functions_that_nm_finds),
 		cmocka_unit_test(module_finds_the_allocator_of_the_real_libc),
 		cmocka_unit_test(module_finds_every_version_of_a_function),
+		cmocka_unit_test(module_ignores_the_version_in_the_name_of_a_symbol),
 		cmocka_unit_test(module_finds_functions_in_a_static_program),
 		cmocka_unit_test(module_gives_nothing_for_unknown_names),
 		cmocka_unit_test(module_reads_the_bytes_of_its_file),

@@ -196,6 +196,24 @@ static void after_a_gap_the_next_entry_forgets_what_was_pending_in_its_thread(vo
 	tear_down(&f);
 }
 
+static void a_call_that_was_jumped_to_from_a_lost_one_is_forgotten(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	set_up(&f);
+	/* The entry of reallocarray, which holds the caller, is lost. */
+	jump_into(&f, "realloc", SP, 0, 70);
+	assert_int_equal(stats(&f)->n_forgotten, 1);
+	assert_int_equal(f.n_interned, 0);
+	leave(&f, "realloc", SP, 0x10000);
+	leave(&f, "reallocarray", SP, 0x10000);
+	assert_int_equal(stats(&f)->n_unpaired_returns, 2);
+	allocate(&f, 5, 7, 0x30000);
+	assert_stack(&f, 5, 1, 7, 1, 7);
+	tear_down(&f);
+}
+
 static void a_thread_that_ends_abandons_its_call(void **state)
 {
 	struct fixture f;
@@ -332,6 +350,7 @@ int main(void)
 			another_function_at_the_same_sp_proves_a_lost_return_by_its_caller),
 		cmocka_unit_test(a_call_with_a_thousand_calls_inside_is_not_believed),
 		cmocka_unit_test(an_abandoned_resize_has_freed_its_old_object),
+		cmocka_unit_test(a_call_that_was_jumped_to_from_a_lost_one_is_forgotten),
 		cmocka_unit_test(after_a_gap_a_pending_call_is_closed_by_its_return),
 		cmocka_unit_test(after_a_gap_the_next_entry_forgets_what_was_pending_in_its_thread),
 		cmocka_unit_test(a_thread_that_ends_abandons_its_call),

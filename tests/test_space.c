@@ -22,6 +22,7 @@
 
 #include "src/base/frame.h"
 #include "symbolize/maps.h"
+#include "symbolize/proc.h"
 #include "symbolize/space.h"
 #include "symbolize/symbolizer.h"
 #include "tests/alloc_fail.h"
@@ -332,14 +333,28 @@ static void space_keeps_modules_and_generation_while_nothing_changes(void **stat
 	tear_down(&f);
 }
 
-static void space_takes_in_a_library_that_is_opened_late(void **state)
+/* Skips the test if map_files may not be followed (it takes CAP_CHECKPOINT_RESTORE). */
+static void need_map_files(void)
+{
+	uint64_t avma = (uintptr_t)gnu_get_libc_version;
+	char text[4096], path[128];
+	struct dp_maps_line line = line_at(getpid(), avma, text, sizeof(text));
+
+	snprintf(path, sizeof(path), "/proc/self/map_files/%" PRIx64 "-%" PRIx64, line.start,
+		 line.end);
+	if (access(path, R_OK) < 0) {
+		print_message("no CAP_CHECKPOINT_RESTORE\n");
+		skip();
+	}
+}
+
+static void check_takes_in_a_library_that_is_opened_late(void)
 {
 	struct host host = start_host(oracle_sample("host"));
 	char *library = copy_of("library.so");
 	struct fixture f = set_up(host.pid);
 	uint64_t avma, generation;
 
-	(void)state;
 	load(&f);
 	generation = dp_space_generation(f.space);
 	avma = ask(&host, "open ", library);
@@ -359,6 +374,13 @@ static void space_takes_in_a_library_that_is_opened_late(void **state)
 	stop_host(&host);
 	free(library);
 	tear_down(&f);
+}
+
+static void space_takes_in_a_library_that_is_opened_late(void **state)
+{
+	(void)state;
+	need_map_files();
+	check_takes_in_a_library_that_is_opened_late();
 }
 
 static void space_remembers_a_library_that_was_closed(void **state)
@@ -405,7 +427,7 @@ static void space_calls_a_library_that_is_gone_already_opaque(void **state)
 	tear_down(&f);
 }
 
-static void space_opens_the_mapped_file_and_not_its_successor(void **state)
+static void check_opens_the_mapped_file_and_not_its_successor(void)
 {
 	char *program = copy_of("host");
 	struct host host = start_host(program);
@@ -414,7 +436,6 @@ static void space_opens_the_mapped_file_and_not_its_successor(void **state)
 	struct dp_symbolizer *symbolizer;
 	struct dp_symbol symbol;
 
-	(void)state;
 	free(oracle_run("cp '%s' '%s.new' && mv '%s.new' '%s'", oracle_sample("calls-o0"), program,
 			program, program));
 	load(&f);
@@ -429,6 +450,13 @@ static void space_opens_the_mapped_file_and_not_its_successor(void **state)
 	unlink(program);
 	free(program);
 	tear_down(&f);
+}
+
+static void space_opens_the_mapped_file_and_not_its_successor(void **state)
+{
+	(void)state;
+	need_map_files();
+	check_opens_the_mapped_file_and_not_its_successor();
 }
 
 static void space_gives_anonymous_code_no_module(void **state)
@@ -492,6 +520,33 @@ static void space_says_that_a_process_is_gone(void **state)
 	f = set_up(NO_PID);
 	assert_int_equal(dp_space_load(f.space, &err), -ESRCH);
 	tear_down(&f);
+}
+
+static void space_believes_a_path_only_with_the_inode(void **state)
+{
+	const char *path = oracle_sample("library.so");
+	struct dp_maps_line line = {.start = 1, .end = 2, .path = path, .path_bytes = strlen(path)};
+	struct stat st;
+	int fd;
+
+	(void)state;
+	assert_int_equal(stat(path, &st), 0);
+	line.inode = st.st_ino;
+	fd = dp_proc_open_mapping(getpid(), &line);
+	assert_true(fd >= 0);
+	close(fd);
+	line.inode = st.st_ino + 1;
+	assert_int_equal(dp_proc_open_mapping(getpid(), &line), -ESTALE);
+	line.inode = st.st_ino;
+	line.deleted = true;
+	assert_true(dp_proc_open_mapping(getpid(), &line) < 0);
+	/* No path at all, and what is no regular file. */
+	line.deleted = false;
+	line.path_bytes = 0;
+	assert_true(dp_proc_open_mapping(getpid(), &line) < 0);
+	line.path = "/dev/null";
+	line.path_bytes = strlen(line.path);
+	assert_int_equal(dp_proc_open_mapping(getpid(), &line), -ENODEV);
 }
 
 /* Runs @body in a child that is nobody; its result is the exit status. */
@@ -654,8 +709,12 @@ static void space_gives_the_latest_of_several_mappings(void **state)
 
 	(void)state;
 	assert_int_equal(dp_space_mapping_of(f.space, frame, &range), -ENOENT);
+	dp_space_add(f.space, 0x20000, 0x21000, 0x1000, "/a");
 	dp_space_add(f.space, 0x30000, 0x31000, 0x1000, "/a");
+	assert_int_equal(dp_space_mapping_of(f.space, frame, &range), 0);
+	assert_int_equal(range.start, 0x30000);
 	dp_space_add(f.space, 0x10000, 0x11000, 0x1000, "/a");
+	dp_space_add(f.space, 0x20000, 0x21000, 0, "/b");
 	assert_int_equal(dp_space_mapping_of(f.space, frame, &range), 0);
 	assert_int_equal(range.start, 0x10000);
 	/* Both closed, in the other order. */
@@ -780,6 +839,7 @@ int main(void)
 		cmocka_unit_test(space_gives_anonymous_code_no_module),
 		cmocka_unit_test(space_is_read_through_a_thread_when_the_main_one_has_left),
 		cmocka_unit_test(space_says_that_a_process_is_gone),
+		cmocka_unit_test(space_believes_a_path_only_with_the_inode),
 		cmocka_unit_test(space_says_that_it_may_not_look),
 		cmocka_unit_test(space_is_read_without_privilege_where_it_is_ours),
 		cmocka_unit_test(space_makes_do_without_file_descriptors),

@@ -512,17 +512,12 @@ static void symbolizer_demangles_rust(void **state)
 static void symbolizer_cuts_versions_off(void **state)
 {
 	const char *path = oracle_sample("versioned.so");
-	char *stripped = oracle_run("strip -g -o '%s.bare' '%s'", path, path);
 	struct fixture f = set_up();
-	char bare[600];
-	struct dp_symbol s;
+	uint32_t module = oracle_add_module(f.modules, oracle_sample("versioned-bare.so"));
+	struct dp_symbol s = resolve_function(&f, module, path, "sym_versioned_2", 0);
 
 	(void)state;
-	snprintf(bare, sizeof(bare), "%s.bare", path);
-	s = resolve_function(&f, oracle_add_module(f.modules, bare), path, "sym_versioned_2", 0);
 	assert_string_equal(s.lines[0].system_name, "sym_versioned");
-	free(stripped);
-	unlink(bare);
 	tear_down(&f);
 }
 

@@ -35,7 +35,7 @@ THIRD_PARTY = {
 # The C library, the compiler and the kernel's user-space headers are everybody's.
 SYSTEM = re.compile(
     r"(sys|linux|asm|asm-generic|arpa|gnu|net|netinet)/.*\.h"
-    r"|(assert|byteswap|cpuid|ctype|dirent|dlfcn|elf|endian|errno|fcntl|fenv|float|fnmatch|getopt|glob|inttypes|limits|link|locale|malloc|math"
+    r"|(assert|byteswap|cpuid|ctype|dirent|dlfcn|elf|endian|errno|execinfo|fcntl|fenv|float|fnmatch|getopt|glob|inttypes|limits|link|locale|malloc|math"
     r"|poll|pthread|pwd|regex|sched|search|semaphore|setjmp|signal|spawn|stdalign|stdarg|stdatomic"
     r"|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|strings|syscall|termios|threads|time"
     r"|ucontext|unistd|wchar)\.h")

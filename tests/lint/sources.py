@@ -9,15 +9,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def own_files():
     """Paths relative to ROOT of every file that git knows or would add; without git, of every file
-    that is not in a dot directory or a build tree."""
-    listing = subprocess.run(
-        ["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, check=False)
-    if listing.returncode == 0 and listing.stdout:
-        names = listing.stdout.decode().rstrip("\0").split("\0")
-    else:
-        names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if path.is_file()]
-        names = [name for name in names if not name.startswith(("build", ".git/"))]
+    that is not in a build tree."""
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"]
+    try:
+        listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
+        names = listing.decode().rstrip("\0").split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        paths = [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file()]
+        names = [str(path) for path in paths
+                 if not path.parts[0].startswith("build")
+                 and not {".git", "__pycache__"} & set(path.parts)]
     return sorted(name for name in names if (ROOT / name).is_file())
 
 

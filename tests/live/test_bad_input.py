@@ -12,7 +12,6 @@ from harness import (
     BINARY,
     TARGETS,
     LiveTest,
-    Profile,
     expected_stacks,
     has_capability,
     in_own_mounts,
@@ -20,8 +19,8 @@ from harness import (
     poll,
     process_state,
     run_profiler,
-    sum_stacks,
 )
+from profiles import Profile, sum_stacks
 
 CAP_SYS_RESOURCE = 24
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
@@ -42,7 +41,7 @@ class BadInputTest(LiveTest):
         return result
 
     def attach(self, pid, *args):
-        return ("-o", self.directory, "-d", "200ms", *args, "-p", str(pid))
+        return ("-e", "heap", "-o", self.directory, "-d", "200ms", *args, "-p", str(pid))
 
     def public_copy(self, path):
         """A copy that every user may run; the build directory may be private."""
@@ -176,7 +175,8 @@ class TracefsTest(BadInputTest):
 class DirectoryTest(BadInputTest):
     def check(self, directory, words, **options):
         target = self.target("truth")
-        self.fails(1, words, "-d", "200ms", "-o", directory, "-p", str(target.pid), **options)
+        command = ("-e", "heap", "-d", "200ms", "-o", directory, "-p", str(target.pid))
+        self.fails(1, words, *command, **options)
         self.assert_clean_text(target)
 
     def test_the_directory_is_not_there(self):
@@ -268,7 +268,8 @@ class FullDiskTest(BadInputTest):
         target.ask("go 2000")
         profiler.wait_line("No space left on device", "a warning")
         self.finish(profiler, status=1)
-        self.assertRegex(profiler.stderr.splitlines()[-1], "No space left on device")
+        for line in profiler.stderr.splitlines():
+            self.assertRegex(line, "^deltaprof-perf: ")
         self.check_whole(profiler)
 
     def test_a_directory_that_went_away_and_came_back(self):

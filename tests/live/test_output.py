@@ -13,21 +13,20 @@ import tempfile
 import time
 
 from harness import (
-    FILE_NAME,
-    HEAP_TYPES,
+    BINARY,
     TARGETS,
     LiveTest,
-    Raw,
     expected_stacks,
-    go_pprof,
     in_own_mounts,
     main,
     process_state,
     run_profiler,
-    sum_stacks,
 )
+from profiles import FILE_NAME, HEAP_TYPES, Profile, Raw, go_pprof, sum_stacks
 
 MS = 1_000_000
+# An interval ends when the profiler gets to run; on a busy machine that is late.
+LATE_NS = 5_000 * MS
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "targets")
 
 
@@ -37,10 +36,11 @@ class FilesTest(LiveTest):
         self.assertGreaterEqual(profiles[0].time_nanos, began_ns - MS)
         self.assertLessEqual(profiles[-1].end_nanos, ended_ns + MS)
         for profile, following in zip(profiles, profiles[1:]):
-            self.assertLess(abs(profile.duration_nanos - interval_ms * MS), 50 * MS)
+            self.assertGreaterEqual(profile.duration_nanos, interval_ms * MS - MS)
+            self.assertLess(profile.duration_nanos, interval_ms * MS + LATE_NS)
             self.assertLess(abs(following.time_nanos - profile.end_nanos), MS)
         self.assertGreaterEqual(profiles[-1].duration_nanos, 0)
-        self.assertLess(profiles[-1].duration_nanos, (interval_ms + 50) * MS)
+        self.assertLess(profiles[-1].duration_nanos, interval_ms * MS + LATE_NS)
 
     def check_names(self, profiles, pid, comm):
         for profile in profiles:
@@ -50,6 +50,14 @@ class FilesTest(LiveTest):
             start = datetime.datetime.strptime(match["start"], "%Y%m%dT%H%M%S.%fZ")
             start = start.replace(tzinfo=datetime.timezone.utc).timestamp()
             self.assertLess(abs(start - profile.time_nanos / 1e9), 0.002, profile.path)
+
+    def check_covered(self, profiles, duration_ms, n_intervals):
+        """All of the time is in some file; fewer files than intervals only if the profiler was late."""
+        covered = sum(profile.duration_nanos for profile in profiles)
+        self.assertGreaterEqual(covered, duration_ms * MS - MS)
+        self.assertLess(covered, duration_ms * MS + LATE_NS)
+        self.assertLessEqual(len(profiles), n_intervals)
+        self.assertGreaterEqual(len(profiles), 2)
 
     def check_empty(self, profile):
         self.assertEqual(profile.samples, [])
@@ -65,30 +73,33 @@ class FilesTest(LiveTest):
         profiles = profiler.profiles()
         self.check_times(profiles, 250, began_ns, time.time_ns())
         self.check_names(profiles, target.pid, "truth")
-        self.assertEqual(len(profiles), 4)
+        self.check_covered(profiles, 1000, 4)
         for profile in profiles:
             self.check_empty(profile)
         self.assert_no_trace(profiler)
 
-    def test_each_interval_holds_what_happened_in_it(self):
+    def test_each_interval_holds_exactly_what_happened_in_it(self):
+        """Up to each interval's end: all that was done before it, nothing that was begun after it."""
         target = self.target("truth")
         began_ns = time.time_ns()
-        profiler = self.profile(target, "-i", "300ms", "--heap-rate", "1")
-        marks = [time.time_ns()]
-        for _ in range(3):
-            target.ask("go 2000")
-            marks.append(time.time_ns())
-            profiler.wait_covered()
+        profiler = self.profile(target, "-i", "150ms", "--heap-rate", "1")
+        marks = []  # when a round began, when it had ended, what was made by then
+        while time.time_ns() < began_ns + 2_500 * MS:
+            begin_ns = time.time_ns()
+            target.ask("go 40")
+            marks.append((begin_ns, time.time_ns(), 40 * (len(marks) + 1)))
         self.finish(profiler)
         profiles = profiler.profiles()
-        self.check_times(profiles, 300, began_ns, time.time_ns())
-        for before, after in zip(marks, marks[1:]):
-            # What ended before the round or began after it holds none of it.
-            n = sum(p.totals()[0] for p in profiles if p.end_nanos > before and p.time_nanos < after)
-            self.assertGreaterEqual(n, 2000)
-        self.assertEqual(sum(p.totals()[0] for p in profiles), 6000)
-        busy = [p for p in profiles if p.totals()[0]]
-        self.assertLessEqual(len(busy), 6)
+        self.check_times(profiles, 150, began_ns, time.time_ns())
+        self.assertGreater(len(profiles), 10)
+        found = 0
+        for profile in profiles:
+            found += profile.totals()[0]
+            done = [made for _, ended_ns, made in marks if ended_ns < profile.end_nanos - MS]
+            begun = [made for begin_ns, _, made in marks if begin_ns < profile.end_nanos + MS]
+            self.assertGreaterEqual(found, max(done, default=0))
+            self.assertLessEqual(found, max(begun, default=0))
+        self.assertEqual(found, marks[-1][2])
 
     def check_signal(self, number):
         target = self.target("truth")
@@ -113,15 +124,14 @@ class FilesTest(LiveTest):
         expected = expected_stacks(target.ask("report"))
         self.assertEqual(profiler.wait(), 0, profiler.stderr)
         profiles = profiler.profiles()
-        self.assertEqual(len(profiles), 2)
-        self.assertLess(abs(profiles[1].duration_nanos - 300 * MS), 50 * MS)
+        self.check_covered(profiles, 1000, 2)
         self.assert_stacks(sum_stacks(profiles, "worker_main"), expected)
 
     def test_the_current_directory_is_the_default(self):
         target = self.target("truth")
         directory = tempfile.mkdtemp(prefix="dp-live-")
         self.addCleanup(shutil.rmtree, directory)
-        result = run_profiler("-p", str(target.pid), "-d", "200ms", cwd=directory)
+        result = run_profiler("-e", "heap", "-d", "200ms", "-p", str(target.pid), cwd=directory)
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
         names = os.listdir(directory)
         self.assertEqual(len(names), 1)
@@ -150,7 +160,9 @@ class FilesTest(LiveTest):
         ]
         for profiler in runs:
             self.assertEqual(profiler.wait(), 0, profiler.stderr)
-        self.assertEqual(len(os.listdir(directory)), 6)
+        paths = sorted(os.path.join(directory, name) for name in os.listdir(directory))
+        covered = sum(Profile(path).duration_nanos for path in paths)
+        self.assertGreaterEqual(covered, 2 * (600 * MS - MS))
 
 
 class ContentTest(LiveTest):
@@ -358,7 +370,8 @@ class StderrTest(LiveTest):
         target = self.target("truth")
         directory = tempfile.mkdtemp(prefix="dp-live-")
         self.addCleanup(shutil.rmtree, directory)
-        return target, run_profiler("-o", directory, "-i", "200ms", "-d", "500ms", *args, "-p", str(target.pid))
+        command = ("-e", "heap", "-o", directory, "-i", "200ms", "-d", "500ms", *args)
+        return target, run_profiler(*command, "-p", str(target.pid))
 
     def test_nothing_is_said_when_stderr_is_no_terminal(self):
         for args in ((), ("-q",)):
@@ -378,7 +391,7 @@ class StderrTest(LiveTest):
         self.addCleanup(shutil.rmtree, directory)
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
-            [os.environ["DP_BINARY"], "-o", directory, "-i", "200ms", "-d", "600ms", *args,
+            [BINARY, "-e", "heap", "-o", directory, "-i", "200ms", "-d", "600ms", *args,
              "-p", str(target.pid)],
             stdin=subprocess.DEVNULL, stderr=theirs,
         )  # fmt: skip
@@ -397,18 +410,18 @@ class StderrTest(LiveTest):
     def test_on_a_terminal_there_is_one_status_line_an_interval(self):
         target, names, text = self.run_on_terminal()
         lines = text.splitlines()
-        self.assertEqual(len(lines), 3, text)
-        self.assertEqual(len(names), 3)
+        self.assertEqual(len(lines), len(names), text)
+        self.assertGreaterEqual(len(lines), 2, text)
         for line, name in zip(lines, names):
             self.assertTrue(line.startswith(f"deltaprof-perf: {target.pid} (truth): "), line)
-            for pattern in (r"\d+ events", r"\d+ allocations sampled", r"\d+ records lost", r"CPU \d+\.\d %"):
+            for pattern in (r"\d+ events", r"\d+ of \d+ allocations", r"sampled", r"\d+ records lost",
+                            r"CPU \d+\.\d %", re.escape(name) + r"|\d+ files?\b"):  # fmt: skip
                 self.assertRegex(line, pattern)
-            self.assertIn(name, line)
 
     def test_quiet_says_nothing_on_a_terminal_either(self):
         _, names, text = self.run_on_terminal("-q")
         self.assertEqual(text, "")
-        self.assertEqual(len(names), 3)
+        self.assertGreaterEqual(len(names), 2)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ is the sum of S^2 (1 - p) / p over the events, and for objects the sum of (1 - p
 
 import math
 
-from harness import LiveTest, main, sum_comments, sum_stacks
+from harness import LiveTest, main
+from profiles import sum_comments, sum_stacks
 
 # Beyond 4.5 sigma lies one in 150 000: a fair sampler does not fail this in years of CI.
 Z = 4.5

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import tempfile
 
-from harness import HEAP_TYPES, PATIENCE_S, LiveTest, Raw, go_pprof, main, poll, process_state
+from harness import PATIENCE_S, LiveTest, main, poll, process_state
+from profiles import HEAP_TYPES, Raw, go_pprof
 
 
 def connect(path):

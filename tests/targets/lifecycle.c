@@ -8,12 +8,12 @@
  * Modes
  *   exit      allocate and exit at once
  *   wait      allocate, then wait for `quit` (or to be killed)
- *   exec      allocate, then execute this program again as `executed`, which allocates and exits
- *   exec-true allocate, then execute /bin/true
- *   fork      children allocate and exit, the parent allocates too and waits for `quit`
- *   fork-wait a child allocates and waits; after `quit` it allocates again, exits, and its status
- * is told spawn     as fork with vfork() and posix_spawn() mainexit  on `leave` the main thread
- * alone ends; three others allocate on the first and second `go` and wait for `quit`
+ *   exec      allocate, then execute this program again as `executed`, which allocates and waits
+ * for `quit` exec-true allocate, then execute /bin/true fork      children allocate and exit, the
+ * parent allocates too and waits for `quit` fork-wait a child allocates and waits; after `quit` it
+ * allocates again, exits, and its status is told spawn     as fork with vfork() and posix_spawn()
+ * mainexit  on `leave` the main thread alone ends; three others allocate on the first and second
+ * `go` and wait for `quit`
  */
 #include <pthread.h>
 #include <spawn.h>
@@ -220,6 +220,7 @@ int main(int argc, char **argv, char **environment)
 	if (strcmp(mode, "executed") == 0) {
 		life_run(leaf_after);
 		say_made("leaf_after", N_OBJECTS);
+		target_expect("quit");
 		return 0;
 	}
 	if (strcmp(mode, "mainexit") == 0)

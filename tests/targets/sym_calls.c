@@ -98,6 +98,17 @@ __attribute__((noinline)) int LONG_NAME(int x)
 	return sink - x;
 }
 
+/*
+ * Thrown away by --gc-sections, while its DWARF stays, with an address of 0: it would cover the
+ * beginning of the code.
+ */
+void unused_function(void);
+
+void unused_function(void)
+{
+	__asm__ volatile(".skip 0x3000, 0x90");
+}
+
 int sym_sized_asm(int x);
 int sym_label_asm(int x);
 int sym_rust_legacy(int x) __asm__("_ZN8my_crate6module4work17h0123456789abcdefE");

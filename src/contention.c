@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT */
+#include "src/contention.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "src/base/array.h"
+#include "src/base/map.h"
+#include "src/random.h"
+
+/*
+ * The hard idea: what ended a wait is known only when it returns. A waking may be spurious (a late
+ * one of an earlier wait; a priority-inheritance lock that another thread took first), so a later
+ * one replaces it, and a wait that returned an error was not ended by any. Each wait therefore
+ * carries one random number from its start, and whether it is kept follows from that number and the
+ * delay, whichever delay it turns out to be: one draw that decides both sides, as fair as if it
+ * were drawn at the end.
+ *
+ * The futex words' addresses are not compared. A waiter that was requeued is woken through another
+ * word than it waits on, memory mapped twice has two addresses, and inside a waker's own futex call
+ * nothing but that call or an interrupt wakes anybody; whom an interrupt (a timer, a signal) woke
+ * returns an error.
+ *
+ * Not seen: the rest of a wait with a time-out that was stopped and goes on in restart_syscall(2);
+ * the calls futex_waitv(2), futex_wait, futex_wake and futex_requeue of later kernels.
+ */
+
+/* Kernel-internal results that the tracepoint shows. Source: the kernel's include/linux/errno.h. */
+#define KERNEL_ERESTARTSYS 512
+#define KERNEL_ERESTARTNOINTR 513
+#define KERNEL_ERESTARTNOHAND 514
+#define KERNEL_ERESTART_RESTARTBLOCK 516
+
+enum role {
+	ROLE_OTHER,
+	ROLE_WAIT,
+	ROLE_LOCK_PI,
+	ROLE_WAIT_REQUEUE_PI,
+	ROLE_WAKE,
+};
+
+/* What each operation of futex(2) does to threads. */
+static const enum role roles[] = {
+	[FUTEX_WAIT] = ROLE_WAIT,
+	[FUTEX_WAIT_BITSET] = ROLE_WAIT,
+	[FUTEX_LOCK_PI] = ROLE_LOCK_PI,
+	[FUTEX_LOCK_PI2] = ROLE_LOCK_PI,
+	[FUTEX_WAIT_REQUEUE_PI] = ROLE_WAIT_REQUEUE_PI,
+	[FUTEX_WAKE] = ROLE_WAKE,
+	[FUTEX_WAKE_BITSET] = ROLE_WAKE,
+	[FUTEX_WAKE_OP] = ROLE_WAKE,
+	[FUTEX_REQUEUE] = ROLE_WAKE,
+	[FUTEX_CMP_REQUEUE] = ROLE_WAKE,
+	[FUTEX_CMP_REQUEUE_PI] = ROLE_WAKE,
+	[FUTEX_UNLOCK_PI] = ROLE_WAKE,
+};
+
+/* A futex call under way. */
+struct call {
+	uint32_t tid;
+	enum role role;
+	uint64_t serial; /* from 1 */
+	uint64_t enter_ns;
+	/* Of a wait: */
+	double luck;		   /* in [0, 1) */
+	bool woken;		   /* by whomever */
+	uint64_t released_by;	   /* serial of the newest waker's call; 0: nobody's */
+	uint64_t release_delay_ns; /* then */
+	uint32_t releaser_stack;   /* if a wait of that delay is kept */
+};
+
+struct row {
+	uint32_t stack;
+	enum dp_wait_kind kind;
+	double contentions;
+	uint64_t delay_ns;
+};
+
+struct table {
+	struct row *rows;
+	size_t n, capacity;
+	struct dp_map positions; /* stack and kind to index into rows */
+};
+
+struct dp_contention {
+	struct dp_contention_options options;
+	dp_contention_stack_fn *stack;
+	void *context;
+	struct dp_random random;
+	struct call *calls; /* in no order */
+	size_t n_calls, calls_capacity;
+	struct dp_map positions; /* tid to index into calls */
+	struct table block, mutex;
+	double lock_ended_otherwise;
+	struct dp_contention_stats stats;
+};
+
+int dp_contention_new(struct dp_contention **ret, const struct dp_contention_options *options,
+		      dp_contention_stack_fn *stack, void *context)
+{
+	struct dp_contention *contention;
+
+	if (options->rate_ns == 0 || options->max_threads == 0)
+		return -EINVAL;
+	contention = calloc(1, sizeof(*contention));
+	if (!contention)
+		return -ENOMEM;
+	contention->options = *options;
+	contention->stack = stack;
+	contention->context = context;
+	dp_random_seed(&contention->random, options->seed);
+	*ret = contention;
+	return 0;
+}
+
+void dp_contention_free(struct dp_contention *contention)
+{
+	if (!contention)
+		return;
+	free(contention->calls);
+	dp_map_clear(&contention->positions);
+	free(contention->block.rows);
+	dp_map_clear(&contention->block.positions);
+	free(contention->mutex.rows);
+	dp_map_clear(&contention->mutex.positions);
+	free(contention);
+}
+
+static struct call *find_call(const struct dp_contention *contention, uint32_t tid)
+{
+	uint64_t position;
+
+	if (!dp_map_get(&contention->positions, tid, &position))
+		return NULL;
+	return &contention->calls[position];
+}
+
+/* Makes room for a call of @tid, which has none. Returns 0, -ENOSPC or -ENOMEM. */
+static int add_call(struct dp_contention *contention, uint32_t tid, struct call **ret)
+{
+	int r;
+
+	if (contention->n_calls >= contention->options.max_threads)
+		return -ENOSPC;
+	r = dp_array_reserve((void **)&contention->calls, &contention->calls_capacity,
+			     contention->n_calls + 1, sizeof(*contention->calls));
+	if (r == 0)
+		r = dp_map_set(&contention->positions, tid, contention->n_calls);
+	if (r < 0)
+		return -ENOMEM;
+	*ret = &contention->calls[contention->n_calls++];
+	return 0;
+}
+
+/* The last call takes the place of the one that goes. */
+static void remove_call(struct dp_contention *contention, struct call *call)
+{
+	const struct call *last = &contention->calls[--contention->n_calls];
+	int r;
+
+	dp_map_remove(&contention->positions, call->tid);
+	if (last == call)
+		return;
+	/* Nothing has to grow: there is one key less than there was, and this one is old. */
+	r = dp_map_set(&contention->positions, last->tid, (uint64_t)(call - contention->calls));
+	assert(r == 0);
+	*call = *last;
+}
+
+static bool is_wait(const struct call *call)
+{
+	return call->role != ROLE_WAKE && call->role != ROLE_OTHER;
+}
+
+static int enter(struct dp_contention *contention, const struct dp_event *event)
+{
+	/* The kernel takes an int; the register's upper half may hold anything. */
+	uint32_t op = (uint32_t)event->futex_enter.op & (uint32_t)FUTEX_CMD_MASK;
+	struct call *call = find_call(contention, event->tid);
+	int r;
+
+	if (call) {
+		contention->stats.n_forgotten++;
+	} else {
+		r = add_call(contention, event->tid, &call);
+		if (r == -ENOMEM)
+			return r;
+		if (r < 0)
+			contention->stats.n_no_room++;
+	}
+	contention->stats.n_calls++;
+	if (!call)
+		return 0;
+	*call = (struct call){
+		.tid = event->tid,
+		.role = op < sizeof(roles) / sizeof(roles[0]) ? roles[op] : ROLE_OTHER,
+		.serial = contention->stats.n_calls,
+		.enter_ns = event->time_ns,
+	};
+	if (is_wait(call))
+		call->luck = (double)(dp_random_u64(&contention->random) >> 11) * 0x1p-53;
+	return 0;
+}
+
+/* From the call's entry to @event, at least 1 ns. */
+static uint64_t delay_until(const struct call *call, const struct dp_event *event)
+{
+	return event->time_ns > call->enter_ns ? event->time_ns - call->enter_ns : 1;
+}
+
+/* With probability min(1, delay / rate), and the same answer each time it is asked. */
+static bool is_kept(const struct dp_contention *contention, const struct call *call,
+		    uint64_t delay_ns)
+{
+	uint64_t rate_ns = contention->options.rate_ns;
+
+	return delay_ns >= rate_ns || call->luck * (double)rate_ns < (double)delay_ns;
+}
+
+static void waking(struct dp_contention *contention, const struct dp_event *event)
+{
+	struct call *wait = find_call(contention, event->waking.wakee_tid);
+	const struct call *waker = find_call(contention, event->tid);
+
+	if (!wait || !is_wait(wait))
+		return;
+	wait->woken = true;
+	/* Only a thread of the process inside its own futex call releases; and once in that call,
+	 * since the record may come twice. */
+	if (event->pid != contention->options.pid || !waker || waker->role != ROLE_WAKE ||
+	    wait->released_by == waker->serial)
+		return;
+	wait->released_by = waker->serial;
+	wait->release_delay_ns = delay_until(wait, event);
+	if (is_kept(contention, wait, wait->release_delay_ns))
+		wait->releaser_stack = contention->stack(contention->context, event, NULL);
+}
+
+/*
+ * Whether a wait that returned @result slept. Errors not listed are found before anything is waited
+ * for: EAGAIN (the word had changed), EACCES, EDEADLK, EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM,
+ * ESRCH. A time-out that had passed already cannot be told from one that passed meanwhile. Source:
+ * futex(2), "ERRORS"; the kernel's kernel/futex/waitwake.c, pi.c and requeue.c.
+ */
+static bool has_slept(const struct call *call, int64_t result)
+{
+	switch (result) {
+	case 0:
+		/* A lock that was free by the time the kernel looked is taken without sleep. */
+		return call->role != ROLE_LOCK_PI || call->woken;
+	case -EAGAIN:
+		/* Also the kernel's answer to a signal or a spurious waking in this operation. */
+		return call->role == ROLE_WAIT_REQUEUE_PI && call->woken;
+	case -ETIMEDOUT:
+	case -EINTR:
+	case -KERNEL_ERESTARTSYS:
+	case -KERNEL_ERESTARTNOINTR:
+	case -KERNEL_ERESTARTNOHAND:
+	case -KERNEL_ERESTART_RESTARTBLOCK:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The row of (@stack, @kind), made if it is not there. Valid until the next call on @table. */
+static int get_row(struct table *table, uint32_t stack, enum dp_wait_kind kind, struct row **ret)
+{
+	uint64_t key = (uint64_t)stack * DP_N_WAIT_KINDS + kind;
+	uint64_t position;
+	int r;
+
+	if (!dp_map_get(&table->positions, key, &position)) {
+		position = table->n;
+		r = dp_array_reserve((void **)&table->rows, &table->capacity, table->n + 1,
+				     sizeof(*table->rows));
+		if (r == 0)
+			r = dp_map_set(&table->positions, key, position);
+		if (r < 0)
+			return -ENOMEM;
+		table->rows[table->n++] = (struct row){.stack = stack, .kind = kind};
+	}
+	*ret = &table->rows[position];
+	return 0;
+}
+
+static uint64_t round_to_u63(double x)
+{
+	return x < 0x1p63 ? (uint64_t)round(x) : INT64_MAX;
+}
+
+static void add_to_row(struct row *row, double contentions, uint64_t delay_ns)
+{
+	row->contentions += contentions;
+	if (__builtin_add_overflow(row->delay_ns, delay_ns, &row->delay_ns))
+		row->delay_ns = UINT64_MAX;
+}
+
+/* Adds a wait that is kept to both sides, or on failure to none. */
+static int count_wait(struct dp_contention *contention, const struct call *call,
+		      const struct dp_event *event, uint64_t delay_ns, bool released)
+{
+	uint64_t rate_ns = contention->options.rate_ns;
+	double contentions = delay_ns >= rate_ns ? 1 : (double)rate_ns / (double)delay_ns;
+	uint64_t scaled_ns = delay_ns >= rate_ns ? delay_ns : rate_ns;
+	enum dp_wait_kind kind = DP_WAIT_FUTEX;
+	uint32_t stack = contention->stack(contention->context, event, &kind);
+	struct row *waiter, *releaser = NULL;
+	int r;
+
+	r = get_row(&contention->block, stack, kind, &waiter);
+	if (r == 0 && released && dp_wait_kind_is_lock(kind))
+		r = get_row(&contention->mutex, call->releaser_stack, 0, &releaser);
+	if (r < 0)
+		return r;
+	add_to_row(waiter, contentions, scaled_ns);
+	if (releaser)
+		add_to_row(releaser, contentions, scaled_ns);
+	else if (dp_wait_kind_is_lock(kind))
+		contention->lock_ended_otherwise += contentions;
+	contention->stats.n_lock_ended_otherwise = round_to_u63(contention->lock_ended_otherwise);
+	contention->stats.n_kept++;
+	return 0;
+}
+
+static int end_wait(struct dp_contention *contention, const struct call *call,
+		    const struct dp_event *event)
+{
+	bool released = call->released_by && event->futex_exit.result == 0;
+	uint64_t delay_ns = released ? call->release_delay_ns : delay_until(call, event);
+	int r;
+
+	if (is_kept(contention, call, delay_ns)) {
+		r = count_wait(contention, call, event, delay_ns, released);
+		if (r < 0)
+			return r;
+	}
+	contention->stats.n_waits++;
+	if (released)
+		contention->stats.n_released++;
+	else
+		contention->stats.n_ended_otherwise++;
+	return 0;
+}
+
+static int leave(struct dp_contention *contention, const struct dp_event *event)
+{
+	struct call *call = find_call(contention, event->tid);
+	int r;
+
+	if (!call) {
+		contention->stats.n_unpaired_exits++;
+		return 0;
+	}
+	if (!is_wait(call)) {
+		contention->stats.n_other_calls++;
+	} else if (!has_slept(call, event->futex_exit.result)) {
+		contention->stats.n_not_slept++;
+	} else {
+		r = end_wait(contention, call, event);
+		if (r < 0)
+			return r;
+	}
+	remove_call(contention, call);
+	return 0;
+}
+
+int dp_contention_event(struct dp_contention *contention, const struct dp_event *event)
+{
+	/* Whoever wakes, the wait is the process's own. */
+	if (event->type == DP_EVENT_WAKING)
+		waking(contention, event);
+	if (event->pid != contention->options.pid)
+		return 0;
+	if (event->type == DP_EVENT_FUTEX_ENTER)
+		return enter(contention, event);
+	if (event->type == DP_EVENT_FUTEX_EXIT)
+		return leave(contention, event);
+	return 0;
+}
+
+void dp_contention_thread_exit(struct dp_contention *contention, uint32_t tid)
+{
+	struct call *call = find_call(contention, tid);
+
+	if (!call)
+		return;
+	contention->stats.n_abandoned++;
+	remove_call(contention, call);
+}
+
+void dp_contention_gap(struct dp_contention *contention)
+{
+	contention->stats.n_forgotten += contention->n_calls;
+	contention->n_calls = 0;
+	dp_map_clear(&contention->positions);
+}
+
+size_t dp_contention_pending(const struct dp_contention *contention)
+{
+	return contention->n_calls;
+}
+
+static int feed(const struct table *table, struct dp_delta *delta)
+{
+	for (size_t i = 0; i < table->n; i++) {
+		const struct row *row = &table->rows[i];
+		int64_t values[DP_DELTA_MAX_VALUES];
+		int r;
+
+		if (row->delay_ns == 0)
+			continue;
+		values[0] = (int64_t)round_to_u63(row->contentions);
+		values[1] = row->delay_ns > INT64_MAX ? INT64_MAX : (int64_t)row->delay_ns;
+		r = dp_delta_add(delta, row->stack, row->kind, values);
+		/* The delta counts what is beyond its bound; the rows that it knows must come. */
+		if (r < 0 && r != -ENOSPC)
+			return r;
+	}
+	return 0;
+}
+
+int dp_contention_feed_block(const struct dp_contention *contention, struct dp_delta *delta)
+{
+	return feed(&contention->block, delta);
+}
+
+int dp_contention_feed_mutex(const struct dp_contention *contention, struct dp_delta *delta)
+{
+	return feed(&contention->mutex, delta);
+}
+
+const struct dp_contention_stats *dp_contention_get_stats(const struct dp_contention *contention)
+{
+	return &contention->stats;
+}
+
+struct dp_delta_spec dp_contention_delta_spec(size_t max_rows)
+{
+	return (struct dp_delta_spec){
+		.n_values = 2,
+		.delta_mask = 0x3,
+		.negative_moves_base = true,
+		.max_rows = max_rows,
+	};
+}

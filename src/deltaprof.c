@@ -1,0 +1,596 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The hard idea: one thread per attach owns everything that is not thread-safe. Whoever wants
+ * something of it hands it a function to run between two looks at the rings, and waits. So no lock
+ * is held while events are taken in, and in a process that profiles itself all of the profiler's
+ * own work happens in the one thread that is left out.
+ */
+#include "src/deltaprof.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "src/base/frame.h"
+#include "src/profiler.h"
+#include "src/session.h"
+
+/* A ring that fills slowly wakes nobody, so we look this often. */
+#define MAX_SLEEP_MS 100
+#define DEFAULT_HEAP_RATE_BYTES 524288
+#define DEFAULT_BLOCK_RATE_NS 10000
+
+_Static_assert(DELTAPROF_ERROR_BYTES == sizeof(((struct dp_error *)0)->text), "one size of error");
+
+/* Something that the thread is to do. */
+struct call {
+	void (*run)(struct deltaprof *process, void *argument);
+	void *argument;
+	bool done;
+	struct call *next;
+};
+
+struct deltaprof {
+	pid_t pid;
+	char comm[DP_COMM_BYTES];
+	pthread_t thread;
+	pthread_mutex_t lock; /* of what follows, up to the blank line */
+	pthread_cond_t changed;
+	struct call *calls, **calls_end;
+	enum deltaprof_state state;
+	bool quit;
+
+	int wake_fd;  /* a call was added, or quit was set */
+	int state_fd; /* the state is no longer RUNNING */
+
+	/* The thread's own. */
+	struct dp_session *session;
+	struct pollfd *pollfds; /* the session's, and last wake_fd */
+	size_t n_pollfds;
+	uint64_t started_ns;
+	uint64_t cut_ns; /* nothing younger is taken in; UINT64_MAX: no limit */
+};
+
+/* Both sorts of profiler. */
+struct profiler {
+	struct deltaprof *process;
+	pthread_mutex_t lock; /* held during a whole profile call */
+	struct dp_profiler *profiler;
+};
+
+struct deltaprof_heap_profiler {
+	struct profiler base;
+};
+
+struct deltaprof_block_profiler {
+	struct profiler base;
+};
+
+static void set_error(char *error, const struct dp_error *err)
+{
+	if (error)
+		memcpy(error, err->text, DELTAPROF_ERROR_BYTES);
+}
+
+static void signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	/* It can only fail by being readable already. */
+	if (write(fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+/* Runs @run in the process's thread and waits for it. */
+static void run_in_thread(struct deltaprof *process,
+			  void (*run)(struct deltaprof *process, void *argument), void *argument)
+{
+	struct call call = {.run = run, .argument = argument};
+
+	pthread_mutex_lock(&process->lock);
+	*process->calls_end = &call;
+	process->calls_end = &call.next;
+	signal_fd(process->wake_fd);
+	while (!call.done)
+		pthread_cond_wait(&process->changed, &process->lock);
+	pthread_mutex_unlock(&process->lock);
+}
+
+static void set_state(struct deltaprof *process, enum deltaprof_state state)
+{
+	pthread_mutex_lock(&process->lock);
+	if (process->state == DELTAPROF_RUNNING && state != DELTAPROF_RUNNING) {
+		process->state = state;
+		signal_fd(process->state_fd);
+	}
+	pthread_mutex_unlock(&process->lock);
+}
+
+/* Runs every call that waits. Returns whether the thread is to end. */
+static bool run_calls(struct deltaprof *process)
+{
+	struct call *call;
+	uint64_t n;
+	bool quit;
+
+	if (read(process->wake_fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
+		return true;
+	pthread_mutex_lock(&process->lock);
+	while ((call = process->calls)) {
+		pthread_mutex_unlock(&process->lock);
+		call->run(process, call->argument);
+		pthread_mutex_lock(&process->lock);
+		process->calls = call->next;
+		if (!process->calls)
+			process->calls_end = &process->calls;
+		call->done = true;
+		pthread_cond_broadcast(&process->changed);
+	}
+	quit = process->quit;
+	pthread_mutex_unlock(&process->lock);
+	return quit;
+}
+
+static void pump(struct deltaprof *process)
+{
+	static const enum deltaprof_state states[] = {[DP_SESSION_RUNNING] = DELTAPROF_RUNNING,
+						      [DP_SESSION_ENDED] = DELTAPROF_ENDED,
+						      [DP_SESSION_EXECED] = DELTAPROF_EXECED};
+
+	if (dp_session_pump(process->session, process->cut_ns) < 0)
+		set_state(process, DELTAPROF_FAILED);
+	set_state(process, states[dp_session_state(process->session)]);
+}
+
+static void *thread_main(void *argument)
+{
+	struct deltaprof *process = argument;
+	struct pollfd wake = {.fd = process->wake_fd, .events = POLLIN};
+
+	while (!run_calls(process)) {
+		if (!process->session || dp_session_state(process->session) != DP_SESSION_RUNNING) {
+			poll(&wake, 1, -1);
+			continue;
+		}
+		poll(process->pollfds, process->n_pollfds, MAX_SLEEP_MS);
+		pump(process);
+	}
+	dp_session_close(process->session);
+	free(process->pollfds);
+	return NULL;
+}
+
+struct attach {
+	struct dp_session_options options;
+	struct dp_error err;
+	int r;
+};
+
+static int make_pollfds(struct deltaprof *process)
+{
+	size_t n;
+	const struct pollfd *session = dp_session_pollfds(process->session, &n);
+
+	process->pollfds = calloc(n + 1, sizeof(*process->pollfds));
+	if (!process->pollfds)
+		return -ENOMEM;
+	memcpy(process->pollfds, session, n * sizeof(*session));
+	process->pollfds[n] = (struct pollfd){.fd = process->wake_fd, .events = POLLIN};
+	process->n_pollfds = n + 1;
+	return 0;
+}
+
+static void run_attach(struct deltaprof *process, void *argument)
+{
+	struct attach *attach = argument;
+
+	if (attach->options.pid == getpid())
+		attach->options.except_tid = gettid();
+	attach->r = dp_session_open(&process->session, &attach->options, &attach->err);
+	if (attach->r < 0)
+		return;
+	attach->r = make_pollfds(process);
+	if (attach->r < 0) {
+		dp_error_set(&attach->err, attach->r, "pid %d: out of memory", process->pid);
+		return;
+	}
+	process->started_ns = dp_sampler_now_ns();
+	memcpy(process->comm, dp_session_target(process->session)->comm, sizeof(process->comm));
+}
+
+static uint64_t random_seed(void)
+{
+	uint64_t seed;
+
+	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+		seed = dp_sampler_now_ns();
+	return seed;
+}
+
+static struct dp_session_options choose_options(pid_t pid, const struct deltaprof_options *options)
+{
+	struct deltaprof_options given = {0};
+
+	if (options)
+		memcpy(&given, options,
+		       options->size < sizeof(given) ? options->size : sizeof(given));
+	return (struct dp_session_options){
+		.pid = pid,
+		.heap = !given.profiles || given.profiles & DELTAPROF_HEAP,
+		.contention = !given.profiles || given.profiles & DELTAPROF_CONTENTION,
+		.heap_rate_bytes =
+			given.heap_rate_bytes ? given.heap_rate_bytes : DEFAULT_HEAP_RATE_BYTES,
+		.block_rate_ns = given.block_rate_ns ? given.block_rate_ns : DEFAULT_BLOCK_RATE_NS,
+		.seed = given.seed ? given.seed : random_seed()};
+}
+
+/* Starts the thread, with every signal blocked: signals are the application's. */
+static int start_thread(struct deltaprof *process)
+{
+	sigset_t all, old;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = pthread_create(&process->thread, NULL, thread_main, process);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -r;
+}
+
+static void free_process(struct deltaprof *process)
+{
+	if (process->wake_fd >= 0)
+		close(process->wake_fd);
+	if (process->state_fd >= 0)
+		close(process->state_fd);
+	pthread_cond_destroy(&process->changed);
+	pthread_mutex_destroy(&process->lock);
+	free(process);
+}
+
+int deltaprof_attach(struct deltaprof **ret, pid_t pid, const struct deltaprof_options *options,
+		     char *error)
+{
+	struct attach attach = {.options = choose_options(pid, options)};
+	struct deltaprof *process = calloc(1, sizeof(*process));
+	int r = -ENOMEM;
+
+	if (!process) {
+		dp_error_set(&attach.err, r, "pid %d: out of memory", pid);
+		set_error(error, &attach.err);
+		return r;
+	}
+	process->pid = pid;
+	process->cut_ns = UINT64_MAX;
+	process->calls_end = &process->calls;
+	pthread_mutex_init(&process->lock, NULL);
+	pthread_cond_init(&process->changed, NULL);
+	process->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	process->state_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = process->wake_fd < 0 || process->state_fd < 0 ? -errno : start_thread(process);
+	if (r < 0) {
+		dp_error_set(&attach.err, r, "pid %d: starting to profile: %s", pid, strerror(-r));
+		set_error(error, &attach.err);
+		free_process(process);
+		return r;
+	}
+	run_in_thread(process, run_attach, &attach);
+	if (attach.r < 0) {
+		set_error(error, &attach.err);
+		deltaprof_detach(process);
+		return attach.r;
+	}
+	*ret = process;
+	return 0;
+}
+
+void deltaprof_detach(struct deltaprof *process)
+{
+	if (!process)
+		return;
+	pthread_mutex_lock(&process->lock);
+	process->quit = true;
+	signal_fd(process->wake_fd);
+	pthread_mutex_unlock(&process->lock);
+	pthread_join(process->thread, NULL);
+	free_process(process);
+}
+
+static void run_cut_at(struct deltaprof *process, void *argument)
+{
+	const uint64_t *monotonic_ns = argument;
+
+	process->cut_ns = *monotonic_ns ? *monotonic_ns : UINT64_MAX;
+}
+
+void deltaprof_cut_at(struct deltaprof *process, uint64_t monotonic_ns)
+{
+	run_in_thread(process, run_cut_at, &monotonic_ns);
+}
+
+static void run_stop(struct deltaprof *process, void *argument)
+{
+	int *r = argument;
+
+	process->cut_ns = UINT64_MAX;
+	*r = dp_session_stop(process->session);
+}
+
+int deltaprof_stop(struct deltaprof *process)
+{
+	int r;
+
+	run_in_thread(process, run_stop, &r);
+	return r;
+}
+
+enum deltaprof_state deltaprof_state(struct deltaprof *process)
+{
+	enum deltaprof_state state;
+
+	pthread_mutex_lock(&process->lock);
+	state = process->state;
+	pthread_mutex_unlock(&process->lock);
+	return state;
+}
+
+int deltaprof_state_fd(struct deltaprof *process)
+{
+	return process->state_fd;
+}
+
+pid_t deltaprof_pid(const struct deltaprof *process)
+{
+	return process->pid;
+}
+
+const char *deltaprof_comm(const struct deltaprof *process)
+{
+	return process->comm;
+}
+
+static void run_get_stats(struct deltaprof *process, void *argument)
+{
+	struct deltaprof_stats *ret = argument;
+	struct dp_session_stats stats;
+	struct timespec cpu;
+	size_t n_threads, n_fds;
+
+	dp_session_get_stats(process->session, &stats);
+	dp_session_get_size(process->session, &n_threads, &n_fds);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+	*ret = (struct deltaprof_stats){.n_events = stats.sampler.n_delivered,
+					.n_lost = stats.sampler.n_lost + stats.sampler.n_dropped,
+					.n_allocations = stats.heap.n_seen,
+					.n_allocations_sampled = stats.heap.n_sampled,
+					.n_waits = stats.contention.n_waits,
+					.n_waits_sampled = stats.contention.n_kept,
+					.n_threads = n_threads,
+					.n_fds = n_fds,
+					.cpu_ns = (uint64_t)cpu.tv_sec * 1000000000 +
+						  (uint64_t)cpu.tv_nsec};
+}
+
+void deltaprof_get_stats(struct deltaprof *process, struct deltaprof_stats *ret)
+{
+	struct deltaprof_stats stats;
+	size_t size = ret->size < sizeof(stats) ? ret->size : sizeof(stats);
+
+	run_in_thread(process, run_get_stats, &stats);
+	stats.size = size;
+	memcpy(ret, &stats, size);
+}
+
+struct describe {
+	void (*line)(void *context, const char *text);
+	void *context;
+};
+
+static void describe_probe(const struct dp_session *session, const struct dp_probe *probe,
+			   const struct describe *describe)
+{
+	struct dp_module_info info = {.path = "?"};
+	char text[1024];
+
+	dp_module_get(dp_session_source(session)->modules, dp_frame_module(probe->frame), &info);
+	snprintf(text, sizeof(text), "probe on %s+%u, file offset 0x%llx of %s%s",
+		 probe->function->name, probe->offset_bytes,
+		 (unsigned long long)dp_frame_offset(probe->frame), info.path,
+		 probe->emulated ? "" : " (single-stepped)");
+	describe->line(describe->context, text);
+}
+
+static void run_describe(struct deltaprof *process, void *argument)
+{
+	const struct describe *describe = argument;
+	size_t n_probes = 0, n_threads, n_fds;
+	const struct dp_probe *probes = NULL;
+	char text[128];
+
+	if (dp_session_probes(process->session))
+		probes = dp_probes_list(dp_session_probes(process->session), &n_probes);
+	for (size_t i = 0; i < n_probes; i++)
+		describe_probe(process->session, &probes[i], describe);
+	if (dp_session_options(process->session)->contention)
+		describe->line(describe->context, "tracepoints on futex calls and wake-ups");
+	dp_session_get_size(process->session, &n_threads, &n_fds);
+	snprintf(text, sizeof(text), "%zu threads, %zu file descriptors", n_threads, n_fds);
+	describe->line(describe->context, text);
+}
+
+void deltaprof_describe(struct deltaprof *process, void (*line)(void *context, const char *text),
+			void *context)
+{
+	struct describe describe = {.line = line, .context = context};
+
+	run_in_thread(process, run_describe, &describe);
+}
+
+struct make {
+	struct profiler *profiler;
+	enum dp_kind kind;
+	int r;
+};
+
+static void run_make(struct deltaprof *process, void *argument)
+{
+	struct make *make = argument;
+	const struct dp_session_options *options = dp_session_options(process->session);
+
+	make->r = -EINVAL;
+	if (make->kind == DP_KIND_HEAP ? options->heap : options->contention)
+		make->r = dp_profiler_new(&make->profiler->profiler, process->session, make->kind,
+					  process->started_ns);
+}
+
+static int open_profiler(struct profiler *profiler, struct deltaprof *process, enum dp_kind kind)
+{
+	struct make make = {.profiler = profiler, .kind = kind};
+
+	profiler->process = process;
+	pthread_mutex_init(&profiler->lock, NULL);
+	run_in_thread(process, run_make, &make);
+	if (make.r < 0)
+		pthread_mutex_destroy(&profiler->lock);
+	return make.r;
+}
+
+static void close_profiler(struct profiler *profiler)
+{
+	dp_profiler_free(profiler->profiler);
+	pthread_mutex_destroy(&profiler->lock);
+}
+
+struct build {
+	struct dp_profiler *profiler;
+	uint8_t *data;
+	size_t n_bytes;
+	int r;
+};
+
+static void run_build(struct deltaprof *process, void *argument)
+{
+	struct build *build = argument;
+	uint64_t now_ns = dp_sampler_now_ns();
+	uint64_t cut_ns = process->cut_ns < now_ns ? process->cut_ns : now_ns;
+
+	build->r = dp_session_cut(process->session, cut_ns);
+	if (build->r == 0)
+		build->r =
+			dp_profiler_build(build->profiler, cut_ns, &build->data, &build->n_bytes);
+}
+
+static int deliver(struct profiler *profiler, deltaprof_writer *write, void *context, char *error)
+{
+	struct build build = {.profiler = profiler->profiler};
+	struct dp_error err = {""};
+	int r;
+
+	pthread_mutex_lock(&profiler->lock);
+	run_in_thread(profiler->process, run_build, &build);
+	r = build.r;
+	if (r < 0) {
+		dp_error_set(&err, r, "pid %d: making a profile: %s", profiler->process->pid,
+			     strerror(-r));
+	} else {
+		r = write(context, build.data, build.n_bytes, err.text);
+		if (r < 0)
+			dp_profiler_abort(profiler->profiler);
+		else
+			dp_profiler_commit(profiler->profiler);
+	}
+	free(build.data);
+	pthread_mutex_unlock(&profiler->lock);
+	if (r < 0)
+		set_error(error, &err);
+	return r < 0 ? r : 0;
+}
+
+static int64_t start_of(struct profiler *profiler)
+{
+	int64_t start_ns;
+
+	pthread_mutex_lock(&profiler->lock);
+	start_ns = dp_profiler_start_unix_ns(profiler->profiler);
+	pthread_mutex_unlock(&profiler->lock);
+	return start_ns;
+}
+
+int deltaprof_heap_profiler_new(struct deltaprof_heap_profiler **ret, struct deltaprof *process)
+{
+	struct deltaprof_heap_profiler *profiler = calloc(1, sizeof(*profiler));
+	int r = profiler ? open_profiler(&profiler->base, process, DP_KIND_HEAP) : -ENOMEM;
+
+	if (r < 0)
+		free(profiler);
+	else
+		*ret = profiler;
+	return r;
+}
+
+void deltaprof_heap_profiler_free(struct deltaprof_heap_profiler *profiler)
+{
+	if (profiler)
+		close_profiler(&profiler->base);
+	free(profiler);
+}
+
+int deltaprof_heap_profiler_profile(struct deltaprof_heap_profiler *profiler,
+				    deltaprof_writer *write, void *context, char *error)
+{
+	return deliver(&profiler->base, write, context, error);
+}
+
+int64_t deltaprof_heap_profiler_start(struct deltaprof_heap_profiler *profiler)
+{
+	return start_of(&profiler->base);
+}
+
+static int new_block_profiler(struct deltaprof_block_profiler **ret, struct deltaprof *process,
+			      enum dp_kind kind)
+{
+	struct deltaprof_block_profiler *profiler = calloc(1, sizeof(*profiler));
+	int r = profiler ? open_profiler(&profiler->base, process, kind) : -ENOMEM;
+
+	if (r < 0)
+		free(profiler);
+	else
+		*ret = profiler;
+	return r;
+}
+
+int deltaprof_block_profiler_new(struct deltaprof_block_profiler **ret, struct deltaprof *process)
+{
+	return new_block_profiler(ret, process, DP_KIND_BLOCK);
+}
+
+int deltaprof_mutex_profiler_new(struct deltaprof_block_profiler **ret, struct deltaprof *process)
+{
+	return new_block_profiler(ret, process, DP_KIND_MUTEX);
+}
+
+void deltaprof_block_profiler_free(struct deltaprof_block_profiler *profiler)
+{
+	if (profiler)
+		close_profiler(&profiler->base);
+	free(profiler);
+}
+
+int deltaprof_block_profiler_profile(struct deltaprof_block_profiler *profiler,
+				     deltaprof_writer *write, void *context, char *error)
+{
+	return deliver(&profiler->base, write, context, error);
+}
+
+int64_t deltaprof_block_profiler_start(struct deltaprof_block_profiler *profiler)
+{
+	return start_of(&profiler->base);
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+#include "src/profiler.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "encode/gzip.h"
+#include "encode/pprof.h"
+#include "src/comments.h"
+#include "src/delta.h"
+#include "src/locks.h"
+#include "src/report.h"
+
+#define MAX_ROWS (1u << 22)
+#define NS_PER_SECOND INT64_C(1000000000)
+
+struct dp_profiler {
+	struct dp_session *session;
+	enum dp_kind kind;
+	struct dp_delta *delta;
+	uint64_t start_ns;
+	uint64_t built_ns;		   /* where the profile ends that was built last */
+	int64_t unix_offset_ns;		   /* CLOCK_REALTIME minus CLOCK_MONOTONIC */
+	struct dp_session_stats delivered; /* as of the last profile that was delivered */
+	struct dp_session_stats built;	   /* as of the one built last */
+};
+
+static int64_t to_ns(const struct timespec *time)
+{
+	return (int64_t)time->tv_sec * (int64_t)NS_PER_SECOND + time->tv_nsec;
+}
+
+/*
+ * Between the two clocks' readings we may be descheduled: of several tries the one that took the
+ * shortest is the truest.
+ */
+static int64_t unix_offset_ns(void)
+{
+	int64_t offset_ns = 0, shortest_ns = INT64_MAX;
+
+	for (int i = 0; i < 16; i++) {
+		struct timespec before, real, after;
+		int64_t before_ns, took_ns;
+
+		clock_gettime(CLOCK_MONOTONIC, &before);
+		clock_gettime(CLOCK_REALTIME, &real);
+		clock_gettime(CLOCK_MONOTONIC, &after);
+		before_ns = to_ns(&before);
+		took_ns = to_ns(&after) - before_ns;
+		if (took_ns >= shortest_ns)
+			continue;
+		shortest_ns = took_ns;
+		offset_ns = to_ns(&real) - (before_ns + took_ns / 2);
+	}
+	return offset_ns;
+}
+
+int dp_profiler_new(struct dp_profiler **ret, struct dp_session *session, enum dp_kind kind,
+		    uint64_t start_ns)
+{
+	const struct dp_delta_spec spec = kind == DP_KIND_HEAP ? dp_heap_delta_spec(MAX_ROWS)
+							       : dp_contention_delta_spec(MAX_ROWS);
+	struct dp_profiler *profiler = calloc(1, sizeof(*profiler));
+	int r;
+
+	if (!profiler)
+		return -ENOMEM;
+	r = dp_delta_new(&profiler->delta, &spec);
+	if (r < 0) {
+		free(profiler);
+		return r;
+	}
+	profiler->session = session;
+	profiler->kind = kind;
+	profiler->start_ns = start_ns;
+	profiler->unix_offset_ns = unix_offset_ns();
+	*ret = profiler;
+	return 0;
+}
+
+void dp_profiler_free(struct dp_profiler *profiler)
+{
+	if (!profiler)
+		return;
+	dp_delta_free(profiler->delta);
+	free(profiler);
+}
+
+/* The probed functions' names as one regular expression: pprof leaves these leaf frames out of what
+ * it shows. */
+static void name_dropped_frames(char *ret, size_t n_bytes)
+{
+	size_t n_functions, at = 0;
+	const struct dp_alloc_function *functions = dp_alloc_functions(&n_functions);
+
+	*ret = '\0';
+	for (size_t i = 0; i < n_functions && at < n_bytes; i++) {
+		if (functions[i].kind != DP_ALLOC_FREE)
+			at += (size_t)snprintf(ret + at, n_bytes - at, "%s%s", at ? "|" : "",
+					       functions[i].name);
+	}
+}
+
+static int new_profile(const struct dp_profiler *profiler, uint64_t cut_ns, struct dp_pprof **ret)
+{
+	static const struct dp_value_type heap_types[] = {{"alloc_objects", "count"},
+							  {"alloc_space", "bytes"},
+							  {"inuse_objects", "count"},
+							  {"inuse_space", "bytes"}};
+	static const struct dp_value_type wait_types[] = {{"contentions", "count"},
+							  {"delay", "nanoseconds"}};
+	const struct dp_session_options *options = dp_session_options(profiler->session);
+	char dropped[512];
+	struct dp_pprof_header header = {.time_nanos = (int64_t)profiler->start_ns +
+						       profiler->unix_offset_ns,
+					 .duration_nanos = (int64_t)(cut_ns - profiler->start_ns)};
+
+	if (profiler->kind == DP_KIND_HEAP) {
+		name_dropped_frames(dropped, sizeof(dropped));
+		header.sample_types = heap_types;
+		header.n_sample_types = 4;
+		header.period_type = (struct dp_value_type){"space", "bytes"};
+		header.period = (int64_t)options->heap_rate_bytes;
+		header.default_sample_type = "alloc_space";
+		header.drop_frames = dropped;
+	} else {
+		header.sample_types = wait_types;
+		header.n_sample_types = 2;
+		header.period_type = (struct dp_value_type){"contentions", "count"};
+		header.period = 1;
+		header.default_sample_type = "delay";
+	}
+	return dp_pprof_new(ret, &header);
+}
+
+static const char *wait_label(uint64_t tag)
+{
+	return dp_wait_kind_name((enum dp_wait_kind)tag);
+}
+
+static int fill(struct dp_profiler *profiler, struct dp_pprof *profile)
+{
+	struct dp_report_source source = *dp_session_source(profiler->session);
+	struct dp_report_counts counts = {0};
+	const struct dp_delta_row *rows;
+	size_t n_rows;
+	int r;
+
+	if (profiler->kind == DP_KIND_BLOCK) {
+		source.label_key = "wait";
+		source.label_text = wait_label;
+	}
+	if (profiler->kind != DP_KIND_HEAP)
+		source.probes = NULL;
+	dp_delta_begin(profiler->delta);
+	r = dp_session_feed(profiler->session, profiler->kind, profiler->delta);
+	if (r == -ENOSPC)
+		r = 0; /* counted by the delta, and said in the comments */
+	if (r == 0)
+		r = dp_delta_end(profiler->delta, &rows, &n_rows);
+	if (r == 0)
+		r = dp_report_rows(profile, &source, rows, n_rows, &counts);
+	counts.n_overflowed = dp_delta_overflowed(profiler->delta);
+	counts.n_suppressed = dp_delta_suppressed(profiler->delta);
+	if (r == 0)
+		r = dp_comments_add(profile, profiler->kind, profiler->session,
+				    &profiler->delivered, &profiler->built, &counts);
+	return r;
+}
+
+int dp_profiler_build(struct dp_profiler *profiler, uint64_t cut_ns, uint8_t **ret,
+		      size_t *ret_bytes)
+{
+	struct dp_pprof *profile = NULL;
+	uint8_t *packed = NULL;
+	size_t n_packed;
+	int r;
+
+	dp_session_get_stats(profiler->session, &profiler->built);
+	profiler->built_ns = cut_ns;
+	r = new_profile(profiler, cut_ns, &profile);
+	if (r == 0)
+		r = fill(profiler, profile);
+	if (r == 0)
+		r = dp_pprof_pack(profile, &packed, &n_packed);
+	if (r == 0)
+		r = dp_gzip(packed, n_packed, ret, ret_bytes);
+	if (r < 0)
+		dp_delta_abort(profiler->delta);
+	free(packed);
+	dp_pprof_free(profile);
+	return r;
+}
+
+void dp_profiler_commit(struct dp_profiler *profiler)
+{
+	dp_delta_commit(profiler->delta);
+	profiler->delivered = profiler->built;
+	profiler->start_ns = profiler->built_ns;
+}
+
+void dp_profiler_abort(struct dp_profiler *profiler)
+{
+	dp_delta_abort(profiler->delta);
+}
+
+int64_t dp_profiler_start_unix_ns(const struct dp_profiler *profiler)
+{
+	return (int64_t)profiler->start_ns + profiler->unix_offset_ns;
+}
