@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The unwinder against glibc's own: the registers and a copy of the stack are taken in the very
+ * function that calls backtrace(), in several situations, and every frame must be the same.
+ */
+#include <errno.h>
+#include <execinfo.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "symbolize/space.h"
+#include "symbolize/unwind.h"
+#include "tests/alloc_fail.h"
+
+#define MAX_FRAMES 200
+#define MAX_STACK_BYTES 65536
+#define N_GREGS_BY_DWARF DP_UNWIND_REGS
+
+static const int greg_by_dwarf[N_GREGS_BY_DWARF] = {
+	REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
+	REG_R9,	 REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
+
+/* What was taken, and what backtrace() said in the same place. */
+static struct {
+	struct dp_unwind_sample sample;
+	uint8_t stack[MAX_STACK_BYTES];
+	void *expected[MAX_FRAMES];
+	int n_expected;
+	uintptr_t stack_end; /* of the thread's stack */
+} taken;
+
+struct fixture {
+	struct dp_modules *modules;
+	struct dp_space *space;
+	struct dp_unwinder *unwinder;
+};
+
+static int set_up(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	struct dp_error err;
+
+	assert_non_null(fixture);
+	assert_int_equal(dp_modules_new(&fixture->modules), 0);
+	assert_int_equal(dp_space_new(&fixture->space, fixture->modules, getpid()), 0);
+	assert_int_equal(dp_space_load(fixture->space, &err), 0);
+	assert_int_equal(dp_unwinder_new(&fixture->unwinder, fixture->modules), 0);
+	*state = fixture;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *fixture = *state;
+
+	dp_unwinder_free(fixture->unwinder);
+	dp_space_free(fixture->space);
+	dp_modules_free(fixture->modules);
+	free(fixture);
+	return 0;
+}
+
+static uintptr_t find_stack_end(void)
+{
+	pthread_attr_t attr;
+	void *low;
+	size_t n_bytes;
+
+	assert_int_equal(pthread_getattr_np(pthread_self(), &attr), 0);
+	assert_int_equal(pthread_attr_getstack(&attr, &low, &n_bytes), 0);
+	pthread_attr_destroy(&attr);
+	return (uintptr_t)low + n_bytes;
+}
+
+/* Takes the sample: the leaf is this function, behind its call of getcontext(). */
+__attribute__((noinline)) static void take(void)
+{
+	ucontext_t context;
+	uintptr_t sp;
+
+	taken.n_expected = backtrace(taken.expected, MAX_FRAMES);
+	getcontext(&context);
+	for (int i = 0; i < N_GREGS_BY_DWARF; i++)
+		taken.sample.regs[i] = (uint64_t)context.uc_mcontext.gregs[greg_by_dwarf[i]];
+	sp = (uintptr_t)taken.sample.regs[7];
+	taken.sample.stack_bytes = MAX_STACK_BYTES;
+	if (sp < taken.stack_end && taken.stack_end - sp < MAX_STACK_BYTES)
+		taken.sample.stack_bytes = taken.stack_end - sp;
+	memcpy(taken.stack, (void *)sp, taken.sample.stack_bytes);
+	taken.sample.stack = taken.stack;
+	taken.sample.leaf_is_call = true;
+}
+
+/*
+ * Unwinds what was taken and compares: the first frame lies in take(), all others are
+ * backtrace()'s, whose signal frame's successor is no return address. @i_interrupted: index of that
+ * one; -1: none.
+ */
+static void expect_same(struct fixture *fixture, int i_interrupted)
+{
+	uint64_t frames[MAX_FRAMES];
+	enum dp_unwind_end end;
+	ptrdiff_t n = dp_unwind(fixture->unwinder, fixture->space, &taken.sample, frames,
+				MAX_FRAMES, &end);
+
+	assert_int_equal(end, DP_UNWIND_OUTERMOST);
+	assert_true(taken.n_expected > 3);
+	assert_int_equal(n, taken.n_expected);
+	for (int i = 1; i < taken.n_expected; i++) {
+		uint64_t lookup = (uint64_t)taken.expected[i] - (i != i_interrupted);
+
+		assert_int_equal(frames[i], dp_space_frame(fixture->space, lookup));
+	}
+}
+
+__attribute__((noinline)) static int recurse(int depth)
+{
+	volatile char room[64];
+	int r;
+
+	room[0] = (char)depth;
+	if (depth == 0) {
+		take();
+		return room[0];
+	}
+	r = recurse(depth - 1);
+	return r + room[0];
+}
+
+static void a_deep_recursion_is_unwound_to_the_start(void **state)
+{
+	recurse(100);
+	expect_same(*state, -1);
+}
+
+__attribute__((noinline)) static int with_alloca(size_t n_bytes)
+{
+	volatile char *room = __builtin_alloca(n_bytes);
+
+	room[n_bytes - 1] = 1;
+	take();
+	return room[n_bytes - 1];
+}
+
+static void a_frame_of_variable_size_is_unwound(void **state)
+{
+	volatile size_t n_bytes = 5000;
+
+	with_alloca(n_bytes);
+	expect_same(*state, -1);
+}
+
+__attribute__((noinline)) static int with_alignment(int x)
+{
+	_Alignas(256) volatile char room[512];
+
+	room[0] = (char)x;
+	take();
+	return room[0];
+}
+
+static void a_frame_that_aligns_the_stack_is_unwound(void **state)
+{
+	with_alignment(3);
+	expect_same(*state, -1);
+}
+
+static int compare(const void *a, const void *b)
+{
+	if (!taken.n_expected)
+		take();
+	return *(const int *)a - *(const int *)b;
+}
+
+static void a_call_back_from_the_c_library_is_unwound(void **state)
+{
+	int numbers[] = {3, 1, 2};
+
+	taken.n_expected = 0;
+	qsort(numbers, 3, sizeof(*numbers), compare);
+	expect_same(*state, -1);
+}
+
+static void *thread_main(void *argument)
+{
+	(void)argument;
+	taken.stack_end = find_stack_end();
+	recurse(3);
+	return NULL;
+}
+
+static void a_thread_is_unwound_to_its_start(void **state)
+{
+	uintptr_t end = taken.stack_end;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, thread_main, NULL), 0);
+	pthread_join(thread, NULL);
+	taken.stack_end = end;
+	expect_same(*state, -1);
+}
+
+static void handle(int number)
+{
+	(void)number;
+	take();
+	__asm__ volatile(""); /* no tail call: a frame is wanted */
+}
+
+/* Leaf first: take, handle, the C library's return from a handler, and what was interrupted. */
+#define I_INTERRUPTED 3
+
+static void a_signal_handler_is_unwound_into_what_it_interrupted(void **state)
+{
+	struct sigaction action = {.sa_handler = handle};
+	struct sigaction old;
+
+	assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
+	raise(SIGUSR1);
+	sigaction(SIGUSR1, &old, NULL);
+	expect_same(*state, I_INTERRUPTED);
+}
+
+static void a_copy_that_is_too_short_gives_the_beginning_and_says_so(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t whole[MAX_FRAMES], frames[MAX_FRAMES];
+	struct dp_unwind_sample sample;
+	enum dp_unwind_end end;
+	ptrdiff_t n_whole, last = 0;
+
+	recurse(10);
+	n_whole = dp_unwind(fixture->unwinder, fixture->space, &taken.sample, whole, MAX_FRAMES,
+			    &end);
+	assert_int_equal(end, DP_UNWIND_OUTERMOST);
+	sample = taken.sample;
+	for (size_t n_bytes = 0; n_bytes < taken.sample.stack_bytes; n_bytes += 8) {
+		ptrdiff_t n;
+
+		sample.stack_bytes = n_bytes;
+		n = dp_unwind(fixture->unwinder, fixture->space, &sample, frames, MAX_FRAMES, &end);
+		assert_true(n >= last && n <= n_whole);
+		assert_true(n == n_whole || end == DP_UNWIND_STACK_CUT);
+		assert_memory_equal(frames, whole, (size_t)n * sizeof(*frames));
+		last = n;
+		if (n == n_whole && end == DP_UNWIND_OUTERMOST)
+			break;
+	}
+	assert_int_equal(last, n_whole);
+}
+
+static void as_many_frames_as_there_is_room_for_are_given(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t frames[5];
+	enum dp_unwind_end end;
+
+	recurse(10);
+	assert_int_equal(
+		dp_unwind(fixture->unwinder, fixture->space, &taken.sample, frames, 5, &end), 5);
+	assert_int_equal(end, DP_UNWIND_LIMIT);
+}
+
+static void garbage_on_the_stack_ends_it(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t frames[MAX_FRAMES];
+	enum dp_unwind_end end;
+	unsigned random = 1;
+
+	recurse(10);
+	for (int round = 0; round < 2000; round++) {
+		for (size_t i = 0; i < taken.sample.stack_bytes; i++) {
+			random = random * 1664525u + 1013904223u;
+			if (random >> 28 == 0)
+				taken.stack[i] = (uint8_t)(random >> 16);
+		}
+		assert_true(dp_unwind(fixture->unwinder, fixture->space, &taken.sample, frames,
+				      MAX_FRAMES, &end) >= 1);
+	}
+}
+
+static void code_without_a_mapping_ends_it(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dp_unwind_sample sample = {.regs = {[7] = 4096, [16] = 0x10}};
+	uint64_t frames[2];
+	enum dp_unwind_end end;
+
+	assert_int_equal(dp_unwind(fixture->unwinder, fixture->space, &sample, frames, 2, &end), 1);
+	assert_int_equal(frames[0], 0x10);
+	assert_int_equal(end, DP_UNWIND_NO_CFI);
+}
+
+static struct fixture *failing;
+
+static int unwind_anew(void)
+{
+	struct dp_unwinder *unwinder = NULL;
+	uint64_t frames[MAX_FRAMES];
+	enum dp_unwind_end end;
+	ptrdiff_t n;
+	int r = dp_unwinder_new(&unwinder, failing->modules);
+
+	if (r < 0)
+		return r;
+	n = dp_unwind(unwinder, failing->space, &taken.sample, frames, MAX_FRAMES, &end);
+	dp_unwinder_free(unwinder);
+	return n < 0 ? (int)n : 0;
+}
+
+static void a_failed_allocation_ends_the_stack_or_is_reported(void **state)
+{
+	failing = *state;
+	recurse(3);
+	/* What is only not remembered for want of memory is no failure. */
+	for (unsigned long k = 1; k < 200; k++) {
+		int r;
+
+		alloc_fail_at(k);
+		r = unwind_anew();
+		if (!alloc_fail_happened()) {
+			alloc_fail_at(0);
+			assert_int_equal(r, 0);
+			return;
+		}
+		alloc_fail_at(0);
+		assert_true(r == 0 || r == -ENOMEM);
+	}
+	fail_msg("the allocations have no end");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_deep_recursion_is_unwound_to_the_start),
+		cmocka_unit_test(a_frame_of_variable_size_is_unwound),
+		cmocka_unit_test(a_frame_that_aligns_the_stack_is_unwound),
+		cmocka_unit_test(a_call_back_from_the_c_library_is_unwound),
+		cmocka_unit_test(a_thread_is_unwound_to_its_start),
+		cmocka_unit_test(a_signal_handler_is_unwound_into_what_it_interrupted),
+		cmocka_unit_test(a_copy_that_is_too_short_gives_the_beginning_and_says_so),
+		cmocka_unit_test(as_many_frames_as_there_is_room_for_are_given),
+		cmocka_unit_test(garbage_on_the_stack_ends_it),
+		cmocka_unit_test(code_without_a_mapping_ends_it),
+		cmocka_unit_test(a_failed_allocation_ends_the_stack_or_is_reported),
+	};
+
+	taken.stack_end = find_stack_end();
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
