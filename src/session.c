@@ -16,6 +16,7 @@
 #include "src/base/frame.h"
 #include "src/delta.h"
 #include "src/locks.h"
+#include "src/safety.h"
 #include "src/stack.h"
 #include "symbolize/normalize.h"
 #include "symbolize/space.h"
@@ -272,6 +273,8 @@ int dp_session_open(struct dp_session **ret, const struct dp_session_options *op
 	session->target.pidfd = -1;
 	session->max_callchain = read_max_callchain();
 	r = dp_target_open(&session->target, options->pid, err);
+	if (r == 0 && options->heap)
+		r = dp_safety_check(options->pid, err);
 	if (r < 0)
 		goto out;
 	r = open_tables(session);
