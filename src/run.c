@@ -40,7 +40,8 @@ struct run {
 	int signal_fd;
 	bool stopped; /* by a signal */
 	bool status_line;
-	int last_r; /* how the last write of a process that is done with went */
+	int last_r;		  /* how the last writes of processes that are done with went */
+	struct dp_error last_err; /* what there is to say of it */
 };
 
 /* What a writer needs to know. */
@@ -240,10 +241,10 @@ static void show_status(struct tracked *tracked, const char *names, size_t n_byt
 }
 
 /*
- * Writes all of a process's profiles up to now. One that fails is said, and made good by the next.
- * Returns 0 or the last failure.
+ * Writes all of a process's profiles up to now; one that fails is made good by the next.
+ * Returns 0, or the last failure, with its sentence in @err; those before it are said.
  */
-static int write_interval(const struct run *run, struct tracked *tracked)
+static int write_interval(const struct run *run, struct tracked *tracked, struct dp_error *err)
 {
 	static const char *const profiles[] = {"heap", "block", "mutex"};
 	char names[3 * (DP_SINK_NAME_MAX + 1) + 1] = "";
@@ -251,11 +252,13 @@ static int write_interval(const struct run *run, struct tracked *tracked)
 	int failure = 0;
 
 	for (size_t i = 0; i < sizeof(profiles) / sizeof(*profiles); i++) {
-		struct dp_error err;
-		int r = write_one(run, tracked, profiles[i], &file, &err);
+		struct dp_error one;
+		int r = write_one(run, tracked, profiles[i], &file, &one);
 
 		if (r < 0) {
-			say(err.text);
+			if (failure < 0)
+				say(err->text);
+			*err = one;
 			failure = r;
 		} else if (r > 0) {
 			strcat(strcat(names, file.name), " ");
@@ -266,20 +269,33 @@ static int write_interval(const struct run *run, struct tracked *tracked)
 	return failure;
 }
 
+/* Something failed at the end of a process's profile: it becomes our own failure. */
+static void fail_at_last(struct run *run, int r, const struct dp_error *err)
+{
+	if (run->last_r < 0)
+		say(run->last_err.text);
+	run->last_r = r;
+	run->last_err = *err;
+}
+
 /* The last interval of a process, however it came to its end. */
 static void finish(struct run *run, struct tracked *tracked)
 {
 	enum deltaprof_state state = deltaprof_state(tracked->process);
+	struct dp_error err;
 	int r;
 
 	deltaprof_stop(tracked->process);
-	r = write_interval(run, tracked);
+	r = write_interval(run, tracked, &err);
 	if (r < 0)
-		run->last_r = r;
+		fail_at_last(run, r, &err);
 	if (state == DELTAPROF_FAILED) {
-		say_of(tracked,
-		       "out of memory, some events were not taken in; its profile ends here");
-		run->last_r = -ENOMEM;
+		r = dp_error_set(
+			&err, -ENOMEM,
+			"pid %d: out of memory, some events were not taken in, so its profile "
+			"ended early; sample less (--heap-rate)",
+			deltaprof_pid(tracked->process));
+		fail_at_last(run, r, &err);
 	}
 	if (state == DELTAPROF_EXECED && run->options->verbosity >= 0)
 		say_of(tracked,
@@ -373,8 +389,11 @@ static int loop(struct run *run, struct dp_error *err)
 		if (run->stopped || now_ns() < due_ns || due_ns >= end_ns)
 			continue;
 		for (size_t i = 0; i < run->n_tracked; i++) {
-			if (run->tracked[i].process)
-				write_interval(run, &run->tracked[i]);
+			struct dp_error failed;
+
+			if (run->tracked[i].process &&
+			    write_interval(run, &run->tracked[i], &failed) < 0)
+				say(failed.text);
 		}
 		due_ns = next_due(due_ns, options->interval_ns);
 		cut_all_at(run, due_ns);
@@ -400,9 +419,10 @@ int dp_run(const struct dp_options *options, struct dp_error *err)
 			finish(&run, &run.tracked[i]);
 		close_tracked(&run.tracked[i]);
 	}
-	if (r == 0 && run.last_r < 0)
-		r = dp_error_set(err, run.last_r,
-				 "the last profiles could not all be written; see above");
+	if (r == 0 && run.last_r < 0) {
+		r = run.last_r;
+		*err = run.last_err;
+	}
 	free(run.tracked);
 	free(run.pollfds);
 	if (run.signal_fd >= 0)

@@ -117,8 +117,8 @@ static int restore(const struct walk *walk, const struct dp_cfi_rule *rule, size
 static int step_by_rule(struct walk *walk, const struct dp_cfi_rule *rule,
 			enum dp_unwind_end *ret_end)
 {
-	uint64_t caller[DP_UNWIND_REGS];
-	uint64_t cfa;
+	uint64_t caller[DP_UNWIND_REGS] = {0};
+	uint64_t cfa = 0;
 	int r = 0;
 
 	if (rule->where[REG_PC] == DP_CFI_UNDEFINED) {

@@ -78,9 +78,11 @@ static void check_call(const struct tally *tally, uint64_t i_call, uint64_t *exp
 static void take_entry(struct tally *tally, const struct dp_event *event)
 {
 	size_t i = check_thread(tally, event, event->entry.args[1]);
+	uintptr_t caller = (uintptr_t)target_calls;
 
+	assert_true(event->entry.stack0 > caller && event->entry.stack0 < caller + 512);
 	assert_int_equal(event->entry.probe_avma, (uintptr_t)probed_alloc);
-	assert_int_equal(event->entry.sp % 16, 8);
+	assert_int_equal(event->entry.sp % 8, 0);
 	assert_true(event->entry.n_callchain >= 1);
 	check_call(tally, event->entry.args[0], &tally->threads[i].n_entries);
 	tally->threads[i].sp = event->entry.sp;

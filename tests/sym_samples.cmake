@@ -45,6 +45,8 @@ dp_sym_compile(calls-split sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -gdwarf-5 -gspl
 	-rdynamic)
 dp_sym_compile(calls-sections sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -ffunction-sections
 	-Wl,--gc-sections -fPIE -pie)
+dp_sym_compile(calls-discarded sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -ffunction-sections
+	-Wl,--gc-sections -fPIE -pie -DSYM_UNUSED)
 dp_sym_compile(calls-no-build-id sym_calls.c ${DP_SYM_GCC} ${dp_sym_c} -g -fPIE -pie
 	-Wl,--build-id=none)
 dp_sym_compile(cxx-dwarf4 sym_cxx.cc ${DP_SYM_GXX} -O2 -gdwarf-4 -fPIE -pie)

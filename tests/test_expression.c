@@ -75,6 +75,8 @@ static void arithmetic_is_that_of_the_dwarf_standard(void **state)
 	EXPECT(13, LIT(9), LIT(4), OP(xor));
 	EXPECT(2, LIT(9), LIT(2), OP(shr));
 	EXPECT(-1, LIT(1), OP(neg), LIT(2), OP(shra));
+	EXPECT(2, LIT(9), LIT(2), OP(shra));
+	EXPECT(-1, LIT(1), OP(neg), {.atom = DW_OP_const1u, .number = 200}, OP(shra));
 	EXPECT(1, LIT(1), OP(neg), LIT(0), OP(lt));
 	EXPECT(0, LIT(1), LIT(1), OP(ne));
 	EXPECT(~UINT64_C(3), LIT(3), OP(not ));

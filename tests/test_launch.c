@@ -5,6 +5,7 @@
  */
 #include "src/launch.h"
 
+#include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -210,6 +211,32 @@ static void a_released_command_has_no_tracer_and_the_callers_streams(void **stat
 	assert_string_equal(text, "to and fro\n");
 	assert_int_equal(status, 0);
 	free(text);
+}
+
+static void the_command_has_only_the_descriptors_that_are_left_open_for_it(void **state)
+{
+	struct command command;
+	struct dirent *entry;
+	unsigned n = 0;
+	char path[64];
+	DIR *dir;
+
+	(void)state;
+	assert_int_equal(command_start(&command, program("launch-pie", NULL), NULL), 0);
+	snprintf(path, sizeof(path), "/proc/%d/fd", dp_launch_pid(command.launch));
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((entry = readdir(dir))) {
+		int fd = atoi(entry->d_name);
+
+		if (entry->d_name[0] == '.')
+			continue;
+		assert_int_equal(fcntl(fd, F_GETFD), 0);
+		n++;
+	}
+	closedir(dir);
+	assert_true(n >= 3);
+	command_drop(&command);
 }
 
 static void a_scripts_interpreter_is_what_is_stopped(void **state)
@@ -422,6 +449,7 @@ int main(void)
 		test(a_musl_program_is_stopped_with_its_loader_done),
 		test(no_breakpoint_stays_in_the_text),
 		test(a_released_command_has_no_tracer_and_the_callers_streams),
+		test(the_command_has_only_the_descriptors_that_are_left_open_for_it),
 		test(a_scripts_interpreter_is_what_is_stopped),
 		test(a_command_that_executes_another_is_itself_what_is_stopped),
 		test(a_loader_that_is_run_by_name_has_the_program_mapped_at_the_stop),

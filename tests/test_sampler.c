@@ -168,28 +168,6 @@ static void an_event_is_given_once_no_older_one_can_come(void **state)
 	dp_sampler_close(sampler);
 }
 
-static void an_entry_brings_the_word_at_its_stack_pointer(void **state)
-{
-	struct dp_sampler *sampler;
-	struct dp_event event;
-	struct target target;
-	uintptr_t caller = (uintptr_t)target_calls;
-
-	(void)state;
-	start_turns(&target);
-	sampler = sampler_open(&target);
-	dp_sampler_enable(sampler);
-	one_turn(&target);
-	dp_sampler_round(sampler);
-	dp_sampler_round(sampler);
-	do
-		assert_int_equal(dp_sampler_next(sampler, UINT64_MAX, &event), 1);
-	while (event.type != DP_EVENT_ALLOC_ENTRY);
-	assert_true(event.entry.stack0 > caller && event.entry.stack0 < caller + 512);
-	end_turns(&target);
-	dp_sampler_close(sampler);
-}
-
 static void a_ring_that_fills_can_be_polled_for(void **state)
 {
 	const struct pollfd *borrowed;
@@ -361,6 +339,45 @@ static void what_a_killed_target_did_is_seen_to_the_end(void **state)
 	assert_int_equal(count_own_definitions(), 0);
 }
 
+static void work_and_execute_another_program(struct shared *shared)
+{
+	unsigned number = target_thread_number(shared);
+
+	sem_post(&shared->ready);
+	await(&shared->go);
+	target_calls(shared, number, CALLS);
+	execl("/bin/sleep", "sleep", "60", (char *)NULL);
+	abort();
+}
+
+static void what_a_target_did_before_it_executes_another_program_stays_counted(void **state)
+{
+	struct dp_sampler_stats stats;
+	struct dp_sampler *sampler;
+	struct target target;
+	struct tally *tally;
+
+	(void)state;
+	target_start(&target, work_and_execute_another_program);
+	await(&target.shared->ready);
+	sampler = sampler_open(&target);
+	dp_sampler_enable(sampler);
+	sem_post(&target.shared->go);
+	tally = tally_new(target.shared);
+	while (tally->n[DP_EVENT_COMM] == 0) {
+		tally_drain(tally, sampler);
+		usleep(1000);
+	}
+	tally_finish(tally, sampler);
+	expect_every_call_once(tally, sampler, &stats);
+	assert_int_equal(stats.n_entry_hits, CALLS);
+	assert_int_equal(stats.n_free_hits, CALLS);
+	free(tally);
+	dp_sampler_close(sampler);
+	assert_int_equal(count_own_definitions(), 0);
+	target_kill(&target);
+}
+
 static void expect_refused(const struct dp_probe_site *sites, size_t n_sites, pid_t pid,
 			   const char *in_sentence)
 {
@@ -445,13 +462,14 @@ int main(void)
 		cmocka_unit_test(every_call_is_seen_once_by_the_right_thread_in_order_of_time),
 		cmocka_unit_test(nothing_is_seen_before_enabling_and_after_disabling),
 		cmocka_unit_test(an_event_is_given_once_no_older_one_can_come),
-		cmocka_unit_test(an_entry_brings_the_word_at_its_stack_pointer),
 		cmocka_unit_test(a_ring_that_fills_can_be_polled_for),
 		cmocka_unit_test(two_samplers_on_one_target_see_the_same),
 		cmocka_unit_test(a_thread_that_is_left_out_is_not_seen),
 		cmocka_unit_test(a_close_leaves_nothing_behind),
 		cmocka_unit_test(killing_the_profiler_takes_the_breakpoints_out),
 		cmocka_unit_test(what_a_killed_target_did_is_seen_to_the_end),
+		cmocka_unit_test(
+			what_a_target_did_before_it_executes_another_program_stays_counted),
 		cmocka_unit_test(what_cannot_be_probed_gives_a_sentence_and_leaves_nothing_behind),
 		cmocka_unit_test(memory_that_runs_out_leaves_nothing_behind),
 	};

@@ -179,26 +179,26 @@ static size_t find_exit(const struct watch *watch, size_t i)
 }
 
 /*
- * Threads woken by the one whose call goes from @first to @last; *@ret_i: one of the wake-ups. A
- * kernel may give one to the woken thread's event too: twice in a row is once.
+ * Whether the thread whose call goes from @first to @last wakes the other one, 0 or 1; *@ret_i:
+ * where. (An interrupt may wake others meanwhile, and a kernel may give a wake-up to the woken
+ * thread's event too, so that it comes twice.)
  */
 static size_t count_woken(const struct watch *watch, size_t first, size_t last, size_t *ret_i)
 {
+	uint32_t waiter = (uint32_t)atomic_load(&watch->shared->tids[WAITER]);
+	uint32_t waker = (uint32_t)atomic_load(&watch->shared->tids[WAKER]);
 	uint32_t tid = watch->seen[first].event.tid;
-	uint32_t wakee_tid = 0;
-	size_t n = 0;
 
 	for (size_t i = first + 1; i < last; i++) {
 		const struct dp_event *event = &watch->seen[i].event;
 
 		if (event->tid != tid || event->type != DP_EVENT_WAKING ||
-		    event->waking.wakee_tid == wakee_tid)
+		    event->waking.wakee_tid != (tid == waiter ? waker : waiter))
 			continue;
-		wakee_tid = event->waking.wakee_tid;
 		*ret_i = i;
-		n++;
+		return 1;
 	}
-	return n;
+	return 0;
 }
 
 static void await_blocked_in_futex(pid_t pid, pid_t tid)
@@ -427,8 +427,8 @@ static void take_turns_on_two_threads(struct shared *shared)
 	pthread_join(thread, NULL);
 }
 
-/* Every call of the role is there, returns, and wakes as many as it says, or fewer: one that had
- * not fallen asleep yet. Returns the wake-ups. */
+/* Every call of the role is there, returns, and wakes the other if it says so, unless that had not
+ * fallen asleep yet. Returns the wake-ups. */
 static size_t check_calls(const struct watch *watch, enum role role)
 {
 	size_t n_calls = 0, n_wakings = 0, waking;

@@ -288,6 +288,15 @@ static void symbolizer_reads_split_dwarf(void **state)
 	compare_with(&oracle, "calls-split", "calls-dwarf5", 6);
 }
 
+/* addr2line believes in it: it is asked about the same code without it. */
+static void symbolizer_ignores_code_that_the_linker_discarded(void **state)
+{
+	const struct oracle oracle = {.tool = "addr2line -C"};
+
+	(void)state;
+	compare_with(&oracle, "calls-discarded", "calls-sections", 6);
+}
+
 /* elfutils 0.188 does not name inlined calls in nested functions, nor Rust's new names. */
 static bool eu_excused(const struct oracle_calls *theirs, const struct dp_symbol *ours)
 {
@@ -776,6 +785,7 @@ int main(void)
 		cmocka_unit_test(symbolizer_agrees_with_addr2line_on_cxx),
 		cmocka_unit_test(symbolizer_agrees_with_addr2line_after_link_time_optimisation),
 		cmocka_unit_test(symbolizer_reads_split_dwarf),
+		cmocka_unit_test(symbolizer_ignores_code_that_the_linker_discarded),
 		cmocka_unit_test(symbolizer_agrees_with_eu_addr2line),
 		cmocka_unit_test(symbolizer_agrees_with_llvm_on_what_clang_built),
 		cmocka_unit_test(symbolizer_knows_where_each_function_begins),

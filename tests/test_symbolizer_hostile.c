@@ -274,7 +274,7 @@ static int assemble(const char *tree)
 		".uleb128 8,0x2e; .byte 0; .uleb128 3,8,0x55,0x17,0,0\n"
 		".byte 0\n"
 		".section .debug_ranges\n"
-		".rept 20000; .quad 40,41; .endr; .quad 0,0\n"
+		".rept 200000; .quad 40,41; .endr; .quad 0,0\n"
 		".section .debug_info\n"
 		"info: .long info_end - version\nversion: .value 4; .long 0; .byte 8\n"
 		".uleb128 1; .quad f, end - f\n";
@@ -365,15 +365,15 @@ static void hostile_cycles_end(void **state)
 static void hostile_range_lists_are_read_within_a_budget(void **state)
 {
 	(void)state;
-	/* 20 000 calls of 20 000 ranges each. */
+	/* 200 000 calls of 200 000 ranges each. */
 	check_tree("abstract: .uleb128 4; .asciz \"g\"\n"
 		   ".uleb128 2; .asciz \"f\"; .quad f, end - f\n"
-		   ".rept 20000; .uleb128 6; .long abstract - info, 0; .endr\n"
+		   ".rept 200000; .uleb128 6; .long abstract - info, 0; .endr\n"
 		   ".byte 0",
 		   1, "f");
 	/* The same for functions. */
 	check_tree(".uleb128 2; .asciz \"f\"; .quad f, end - f; .byte 0\n"
-		   ".rept 20000; .uleb128 8; .asciz \"g\"; .long 0; .endr",
+		   ".rept 200000; .uleb128 8; .asciz \"g\"; .long 0; .endr",
 		   1, "f");
 }
 

@@ -16,6 +16,13 @@ COMMON_FOLDERS = {"/", "/tmp", "/root", "/home", "/usr/src", "/srv", "/opt", "/b
 PICTOGRAPH = re.compile("[\U0001F000-\U0001FAFF\u2600-\u27BF]")
 
 
+def machine_path():
+    """A pattern of absolute paths that lead to this checkout, or to its neighbours."""
+    parent = str(sources.ROOT.parent)
+    start = str(sources.ROOT) if parent in COMMON_FOLDERS else parent
+    return re.compile(r"(?<![\w.})/-])" + re.escape(start) + r"(/|$)")
+
+
 def check(path, text):
     """All that is wrong with file @path, which contains @text."""
     wrong = []
@@ -23,13 +30,13 @@ def check(path, text):
         wrong.append(f"{path}:1: no SPDX-License-Identifier in the first three lines")
     if text and not text.endswith("\n"):
         wrong.append(f"{path}: no newline at the end")
-    machine = str(sources.ROOT.parent)
+    machine = machine_path()
     for number, line in enumerate(text.split("\n"), 1):
         if line != line.rstrip():
             wrong.append(f"{path}:{number}: white space at the end of the line")
         if PICTOGRAPH.search(line):
             wrong.append(f"{path}:{number}: a pictograph")
-        if str(sources.ROOT) in line or (machine not in COMMON_FOLDERS and machine + "/" in line):
+        if machine.search(line):
             wrong.append(f"{path}:{number}: the path of this machine's checkout")
     return wrong
 

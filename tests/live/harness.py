@@ -242,17 +242,18 @@ class Profiler:
         ]
 
     def wait_idle(self):
-        """Waits until the profiler has nothing to read: it sleeps and uses no CPU for a moment."""
+        """Waits until the profiler has nothing to read: all of it sleeps and uses no CPU for a moment."""
         previous = None
 
         def is_idle():
             nonlocal previous
-            with open(f"/proc/{self.pid}/stat", encoding="utf-8", errors="replace") as file:
-                fields = file.read().rpartition(")")[2].split()
-            with open(f"/proc/{self.pid}/schedstat", encoding="utf-8") as file:
-                on_cpu_ns = file.read().split()[0]
-            idle = fields[0] == "S" and previous == on_cpu_ns
-            previous = on_cpu_ns
+            states, on_cpu = set(), {}
+            for task in glob.glob(f"/proc/{self.pid}/task/*"):
+                states.add(process_state(self.pid, os.path.basename(task)))
+                with open(f"{task}/schedstat", encoding="utf-8") as file:
+                    on_cpu[task] = file.read().split()[0]
+            idle = states == {"S"} and previous == on_cpu
+            previous = on_cpu
             return idle
 
         poll(is_idle, "the profiler to catch up", every_s=0.002)
@@ -451,6 +452,8 @@ class LiveTest(unittest.TestCase):
         for profiler in self.profilers:
             if failed:
                 print(f"{' '.join(profiler.command)}\n{profiler.stderr}", file=sys.stderr)
+                for profile in profiler.profiles():
+                    print("\n    ".join([profile.path, *profile.comments]), file=sys.stderr)
             if not (failed and os.environ.get("DP_KEEP_FILES")):
                 profiler.remove()
         for target in self.targets:

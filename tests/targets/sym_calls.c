@@ -102,12 +102,14 @@ __attribute__((noinline)) int LONG_NAME(int x)
  * Thrown away by --gc-sections, while its DWARF stays, with an address of 0: it would cover the
  * beginning of the code.
  */
+#ifdef SYM_UNUSED
 void unused_function(void);
 
 void unused_function(void)
 {
 	__asm__ volatile(".skip 0x3000, 0x90");
 }
+#endif
 
 int sym_sized_asm(int x);
 int sym_label_asm(int x);
