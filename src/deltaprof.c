@@ -327,7 +327,7 @@ static void run_stop(struct deltaprof *process, void *argument)
 
 int deltaprof_stop(struct deltaprof *process)
 {
-	int r;
+	int r = 0;
 
 	run_in_thread(process, run_stop, &r);
 	return r;

@@ -250,6 +250,7 @@ static int write_interval(const struct run *run, struct tracked *tracked, struct
 	char names[3 * (DP_SINK_NAME_MAX + 1) + 1] = "";
 	struct file file = {0};
 	int failure = 0;
+	size_t n = 0;
 
 	for (size_t i = 0; i < sizeof(profiles) / sizeof(*profiles); i++) {
 		struct dp_error one;
@@ -261,7 +262,7 @@ static int write_interval(const struct run *run, struct tracked *tracked, struct
 			*err = one;
 			failure = r;
 		} else if (r > 0) {
-			strcat(strcat(names, file.name), " ");
+			n += (size_t)snprintf(names + n, sizeof(names) - n, "%s ", file.name);
 		}
 	}
 	if (run->status_line)
