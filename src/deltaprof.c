@@ -140,30 +140,38 @@ static bool run_calls(struct deltaprof *process)
 	return quit;
 }
 
-static void pump(struct deltaprof *process)
+/* Makes the session's state known. Whatever takes events in may have changed it, calls included. */
+static void tell_state(struct deltaprof *process)
 {
 	static const enum deltaprof_state states[] = {[DP_SESSION_RUNNING] = DELTAPROF_RUNNING,
 						      [DP_SESSION_ENDED] = DELTAPROF_ENDED,
 						      [DP_SESSION_EXECED] = DELTAPROF_EXECED};
 
+	set_state(process, states[dp_session_state(process->session)]);
+}
+
+/* Takes events in as they come, until something is to be done or the process is gone. */
+static void watch(struct deltaprof *process)
+{
+	struct pollfd wake = {.fd = process->wake_fd, .events = POLLIN};
+
+	if (process->session)
+		tell_state(process);
+	if (!process->session || dp_session_state(process->session) != DP_SESSION_RUNNING) {
+		poll(&wake, 1, -1);
+		return;
+	}
+	poll(process->pollfds, process->n_pollfds, MAX_SLEEP_MS);
 	if (dp_session_pump(process->session, process->cut_ns) < 0)
 		set_state(process, DELTAPROF_FAILED);
-	set_state(process, states[dp_session_state(process->session)]);
 }
 
 static void *thread_main(void *argument)
 {
 	struct deltaprof *process = argument;
-	struct pollfd wake = {.fd = process->wake_fd, .events = POLLIN};
 
-	while (!run_calls(process)) {
-		if (!process->session || dp_session_state(process->session) != DP_SESSION_RUNNING) {
-			poll(&wake, 1, -1);
-			continue;
-		}
-		poll(process->pollfds, process->n_pollfds, MAX_SLEEP_MS);
-		pump(process);
-	}
+	while (!run_calls(process))
+		watch(process);
 	dp_session_close(process->session);
 	free(process->pollfds);
 	return NULL;
