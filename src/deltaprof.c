@@ -122,8 +122,9 @@ static bool run_calls(struct deltaprof *process)
 	uint64_t n;
 	bool quit;
 
-	if (read(process->wake_fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
-		return true;
+	/* It only wakes the poll; what is to be done stands in the list. */
+	while (read(process->wake_fd, &n, sizeof(n)) > 0)
+		continue;
 	pthread_mutex_lock(&process->lock);
 	while ((call = process->calls)) {
 		pthread_mutex_unlock(&process->lock);
@@ -492,7 +493,9 @@ static void run_build(struct deltaprof *process, void *argument)
 	uint64_t cut_ns = process->cut_ns < now_ns ? process->cut_ns : now_ns;
 
 	build->r = dp_session_cut(process->session, cut_ns);
-	if (build->r == 0)
+	if (build->r < 0)
+		set_state(process, DELTAPROF_FAILED);
+	else
 		build->r =
 			dp_profiler_build(build->profiler, cut_ns, &build->data, &build->n_bytes);
 }

@@ -5,6 +5,7 @@
 import glob
 import os
 import signal
+import time
 
 from harness import (
     LiveTest,
@@ -251,6 +252,17 @@ class LifecycleTest(LiveTest):
         self.assertEqual(profiler.wait(), 0, profiler.stderr)
         self.assert_no_trace(profiler)
         self.check_files(profiler, expected)
+
+    def test_an_end_at_any_moment_of_an_interval_is_noticed(self):
+        """It may be taken in while a profile is being made, as well as between two."""
+        for i in range(20):
+            # The one goes on as another program, which wakes nobody; the other is gone at once.
+            target = self.target("lifecycle", ("exec", "exit")[i % 2])
+            profiler = self.profile(target, "-i", "100ms", "--heap-rate", "1")
+            time.sleep(i * 0.005)  # another phase of the interval each time
+            expected = expected_stacks(target.ask("go"))
+            self.assertEqual(profiler.wait(), 0, profiler.stderr)
+            self.check_files(profiler, expected)
 
     def test_the_target_executes_itself_again(self):
         target, profiler = self.watch("exec")
