@@ -332,6 +332,8 @@ static void run_stop(struct deltaprof *process, void *argument)
 
 	process->cut_ns = UINT64_MAX;
 	*r = dp_session_stop(process->session);
+	/* Here the last profiles end, all of them. */
+	process->cut_ns = dp_sampler_now_ns();
 }
 
 int deltaprof_stop(struct deltaprof *process)

@@ -15,10 +15,10 @@
 #include "perf/arch.h"
 #include "src/base/frame.h"
 #include "src/delta.h"
+#include "src/interner.h"
 #include "src/locks.h"
 #include "src/safety.h"
 #include "src/stack.h"
-#include "symbolize/normalize.h"
 #include "symbolize/space.h"
 #include "symbolize/symbolizer.h"
 
@@ -48,89 +48,10 @@ struct dp_session {
 	struct dp_report_source source;
 	struct pollfd *pollfds;
 	size_t n_pollfds;
-	uint64_t n_stacks_truncated, n_stacks_cut;
-	size_t max_callchain;
-	uint64_t n_unknown_probes, n_stacks_missing;
+	struct dp_interner interner;
+	uint64_t n_unknown_probes;
 	enum dp_session_state state;
 };
-
-/* What the kernel limits callchains to. Source: Documentation/admin-guide/sysctl/kernel.rst. */
-static size_t read_max_callchain(void)
-{
-	FILE *file = fopen("/proc/sys/kernel/perf_event_max_stack", "re");
-	unsigned limit = 127;
-
-	if (!file)
-		return limit;
-	if (fscanf(file, "%u", &limit) != 1)
-		limit = 127;
-	fclose(file);
-	return limit;
-}
-
-/* dp_intern_stack_fn: called for sampled allocations only. */
-static uint32_t intern(void *context, const struct dp_event *event)
-{
-	struct dp_session *session = context;
-	uint64_t words[DP_STACK_MAX_FRAMES + 1];
-	uint64_t frames[DP_STACK_MAX_FRAMES + 1];
-	size_t n = event->entry.n_callchain;
-	uint64_t generation = dp_space_generation(session->space);
-	struct dp_normalize_stats stats = {0};
-	size_t n_frames;
-	uint32_t n_known, id;
-
-	if (n > DP_STACK_MAX_FRAMES)
-		n = DP_STACK_MAX_FRAMES;
-	memcpy(words, event->entry.callchain, n * sizeof(*words));
-	words[n] = event->entry.stack0;
-	if (dp_stack_cache_get(session->cache, generation, words, n + 1, &id) == 1)
-		return id;
-	n_frames = dp_normalize_entry(session->space, words, n, event->entry.stack0,
-				      session->max_callchain, frames, &stats);
-	n_known = dp_stacks_count(session->stacks);
-	id = dp_stacks_intern(session->stacks, frames, n_frames);
-	if (dp_stacks_count(session->stacks) > n_known) {
-		session->n_stacks_truncated += stats.n_stacks_truncated;
-		session->n_stacks_cut += stats.n_frames_invented > 0;
-	}
-	dp_stack_cache_put(session->cache, generation, words, n + 1, id);
-	return id;
-}
-
-/* dp_contention_stack_fn: called for kept waits and the wake-ups that ended them. */
-static uint32_t intern_contention(void *context, const struct dp_event *event,
-				  enum dp_wait_kind *ret_kind)
-{
-	struct dp_session *session = context;
-	const struct dp_user_state *user =
-		event->type == DP_EVENT_WAKING ? &event->waking.user : &event->futex_exit.user;
-	struct dp_unwind_sample sample = {
-		.stack = user->stack, .stack_bytes = user->stack_bytes, .leaf_is_call = true};
-	uint64_t frames[DP_STACK_MAX_FRAMES];
-	enum dp_unwind_end end;
-	size_t i_known;
-	enum dp_wait_kind kind;
-	ptrdiff_t n;
-
-	if (ret_kind)
-		*ret_kind = DP_WAIT_FUTEX;
-	if (!user->has_regs) {
-		session->n_stacks_missing++;
-		return DP_STACK_OVERFLOW;
-	}
-	memcpy(sample.regs, user->regs, sizeof(sample.regs));
-	n = dp_unwind(session->unwinder, session->space, &sample, frames, DP_STACK_MAX_FRAMES,
-		      &end);
-	if (n < 0)
-		return DP_STACK_OVERFLOW;
-	kind = dp_locks_classify(session->locks, frames, (size_t)n, &i_known);
-	if (ret_kind)
-		*ret_kind = kind;
-	/* What the C library does below its own function, or inside it, is no one's concern. */
-	frames[i_known] = dp_locks_entry(session->locks, frames[i_known]);
-	return dp_stacks_intern(session->stacks, frames + i_known, (size_t)n - i_known);
-}
 
 static int open_heap(struct dp_session *session)
 {
@@ -140,7 +61,8 @@ static int open_heap(struct dp_session *session)
 	int r = dp_heap_new(&session->heap, &heap);
 
 	if (r == 0)
-		r = dp_pairing_new(&session->pairing, session->heap, MAX_THREADS, intern, session);
+		r = dp_pairing_new(&session->pairing, session->heap, MAX_THREADS, dp_interner_entry,
+				   &session->interner);
 	return r;
 }
 
@@ -155,8 +77,8 @@ static int open_contention(struct dp_session *session)
 	if (r == 0)
 		r = dp_unwinder_new(&session->unwinder, session->modules);
 	if (r == 0)
-		r = dp_contention_new(&session->contention, &contention, intern_contention,
-				      session);
+		r = dp_contention_new(&session->contention, &contention, dp_interner_wait,
+				      &session->interner);
 	return r;
 }
 
@@ -177,6 +99,12 @@ static int open_tables(struct dp_session *session)
 		r = open_heap(session);
 	if (r == 0 && session->options.contention)
 		r = open_contention(session);
+	session->interner = (struct dp_interner){.space = session->space,
+						 .stacks = session->stacks,
+						 .cache = session->cache,
+						 .unwinder = session->unwinder,
+						 .locks = session->locks,
+						 .max_callchain = dp_interner_max_callchain()};
 	return r;
 }
 
@@ -271,7 +199,6 @@ int dp_session_open(struct dp_session **ret, const struct dp_session_options *op
 		return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
 	session->options = *options;
 	session->target.pidfd = -1;
-	session->max_callchain = read_max_callchain();
 	r = dp_target_open(&session->target, options->pid, err);
 	if (r == 0 && options->heap)
 		r = dp_safety_check(options->pid, err);
@@ -484,7 +411,7 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 	ret->n_stacks = dp_stacks_count(session->stacks);
 	ret->n_stacks_overflowed = dp_stacks_overflowed(session->stacks);
 	ret->n_unknown_probes = session->n_unknown_probes;
-	ret->n_stacks_missing = session->n_stacks_missing;
+	ret->n_stacks_missing = session->interner.n_missing;
 }
 
 const struct dp_target *dp_session_target(const struct dp_session *session)

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#include "src/interner.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "symbolize/normalize.h"
+
+size_t dp_interner_max_callchain(void)
+{
+	FILE *file = fopen("/proc/sys/kernel/perf_event_max_stack", "re");
+	unsigned limit = 127;
+
+	if (!file)
+		return limit;
+	if (fscanf(file, "%u", &limit) != 1)
+		limit = 127;
+	fclose(file);
+	return limit;
+}
+
+uint32_t dp_interner_entry(void *context, const struct dp_event *event)
+{
+	struct dp_interner *interner = context;
+	uint64_t words[DP_STACK_MAX_FRAMES + 1];
+	uint64_t frames[DP_STACK_MAX_FRAMES + 1];
+	size_t n = event->entry.n_callchain;
+	uint64_t generation = dp_space_generation(interner->space);
+	struct dp_normalize_stats stats = {0};
+	size_t n_frames;
+	uint32_t n_known, id;
+
+	if (n > DP_STACK_MAX_FRAMES)
+		n = DP_STACK_MAX_FRAMES;
+	memcpy(words, event->entry.callchain, n * sizeof(*words));
+	words[n] = event->entry.stack0;
+	if (dp_stack_cache_get(interner->cache, generation, words, n + 1, &id) == 1)
+		return id;
+	n_frames = dp_normalize_entry(interner->space, words, n, event->entry.stack0,
+				      interner->max_callchain, frames, &stats);
+	n_known = dp_stacks_count(interner->stacks);
+	id = dp_stacks_intern(interner->stacks, frames, n_frames);
+	if (dp_stacks_count(interner->stacks) > n_known) {
+		interner->n_truncated += stats.n_stacks_truncated;
+		interner->n_cut += stats.n_frames_invented > 0;
+	}
+	dp_stack_cache_put(interner->cache, generation, words, n + 1, id);
+	return id;
+}
+
+/*
+ * The frame of the function that was called: where a library names its inner ones too, a lock's
+ * wait is several functions of one kind that call one another, from @frames[*@i_frame] outwards.
+ */
+static void find_called(const struct dp_locks *locks, const uint64_t *frames, size_t n_frames,
+			enum dp_wait_kind kind, size_t *i_frame)
+{
+	size_t i_unused;
+
+	while (kind != DP_WAIT_FUTEX && *i_frame + 1 < n_frames &&
+	       dp_locks_classify(locks, frames + *i_frame + 1, 1, &i_unused) == kind)
+		++*i_frame;
+}
+
+uint32_t dp_interner_wait(void *context, const struct dp_event *event, enum dp_wait_kind *ret_kind)
+{
+	struct dp_interner *interner = context;
+	const struct dp_user_state *user =
+		event->type == DP_EVENT_WAKING ? &event->waking.user : &event->futex_exit.user;
+	struct dp_unwind_sample sample = {
+		.stack = user->stack, .stack_bytes = user->stack_bytes, .leaf_is_call = true};
+	uint64_t frames[DP_STACK_MAX_FRAMES];
+	enum dp_unwind_end end;
+	size_t i_known;
+	enum dp_wait_kind kind;
+	ptrdiff_t n;
+
+	if (ret_kind)
+		*ret_kind = DP_WAIT_FUTEX;
+	if (!user->has_regs) {
+		interner->n_missing++;
+		return DP_STACK_OVERFLOW;
+	}
+	memcpy(sample.regs, user->regs, sizeof(sample.regs));
+	n = dp_unwind(interner->unwinder, interner->space, &sample, frames, DP_STACK_MAX_FRAMES,
+		      &end);
+	if (n < 0)
+		return DP_STACK_OVERFLOW;
+	kind = dp_locks_classify(interner->locks, frames, (size_t)n, &i_known);
+	find_called(interner->locks, frames, (size_t)n, kind, &i_known);
+	if (ret_kind)
+		*ret_kind = kind;
+	/* What the C library does below its own function, or inside it, is no one's concern. */
+	frames[i_known] = dp_locks_entry(interner->locks, frames[i_known]);
+	return dp_stacks_intern(interner->stacks, frames + i_known, (size_t)n - i_known);
+}
