@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdio.h>
 
+#include "src/launch.h"
 #include "src/options.h"
 #include "src/run.h"
 
@@ -11,6 +12,7 @@ int main(int argc, char **argv)
 {
 	struct dp_options options;
 	struct dp_error err;
+	int status = 0;
 	int r = dp_options_parse(argc, argv, &options, &err);
 
 	if (r == 1) {
@@ -25,9 +27,10 @@ int main(int argc, char **argv)
 		fprintf(stderr, "deltaprof-perf: %s\n", err.text);
 		return EXIT_USAGE;
 	}
-	if (dp_run(&options, &err) < 0) {
+	r = dp_run(&options, &status, &err);
+	if (r < 0) {
 		fprintf(stderr, "deltaprof-perf: %s\n", err.text);
-		return EXIT_RUN;
+		return status;
 	}
-	return 0;
+	return options.command ? dp_launch_mirror(status) : 0;
 }

@@ -57,7 +57,7 @@ static const struct spec specs[] = {
 	{"pid", OPT_PID, "1234", NULL},
 	{"interval", OPT_INTERVAL, "10s", NULL},
 	{"duration", OPT_DURATION, "1m", NULL},
-	{"profiles", OPT_PROFILES, "heap", NULL},
+	{"profiles", OPT_PROFILES, "heap,mutex,block", NULL},
 	{"output", OPT_OUTPUT, ".", NULL},
 	{"heap-rate", OPT_HEAP_RATE, "512KiB", NULL},
 	{"block-rate", OPT_BLOCK_RATE, "10us", NULL},
@@ -79,20 +79,21 @@ static const struct spec specs[] = {
 #define N_SPECS (sizeof(specs) / sizeof(specs[0]))
 
 static const char help[] =
-	"Usage: deltaprof-perf [OPTIONS] -p PID\n"
-	"Attach to a running process and write, for every interval, a heap profile of what\n"
-	"changed, as a pprof file. The process is neither changed nor restarted.\n"
+	"Usage: deltaprof-perf [OPTIONS] -p PID[,PID...]\n"
+	"       deltaprof-perf [OPTIONS] -- COMMAND [ARG...]\n"
+	"Attach to running processes, or start one, and write for every interval a heap, a mutex\n"
+	"and a block profile of what changed, as pprof files. The process is not changed.\n"
 	"\n"
-	"  -p, --pid PID            the process to attach to\n"
+	"  -p, --pid PID[,PID...]   the processes to attach to\n"
 	"  -i, --interval DUR       one profile each DUR, 100ms to 24h (default 10s)\n"
 	"  -d, --duration DUR       stop after DUR (default: when stopped, or the process ends)\n"
-	"  -e, --profiles LIST      which profiles (default, and all of this version: heap)\n"
+	"  -e, --profiles LIST      which profiles (default heap,mutex,block)\n"
 	"  -o, --output DIR         where the files go (default: the current directory)\n"
 	"      --heap-rate SIZE     mean bytes between samples; 1: every allocation\n"
 	"                           (default 512KiB)\n"
-	"      --block-rate DUR     waits this long are all kept (default 10us); for the block\n"
-	"                           and mutex profiles, which this version does not have\n"
-	"      --stacks MODE        auto or fp: by frame pointers (default auto)\n"
+	"      --block-rate DUR     waits this long are all kept, shorter ones sampled by their\n"
+	"                           length; 1ns: every wait (default 10us)\n"
+	"      --stacks MODE        auto or fp: the heap's by frame pointers (default auto)\n"
 	"      --sampler MODE       auto or direct: every call is delivered (default auto)\n"
 	"      --max-overhead PCT   bound of the slowdown; this version has none: 100 only\n"
 	"  -q, --quiet              nothing but errors on stderr\n"
@@ -102,8 +103,9 @@ static const char help[] =
 	"\n"
 	"DUR is a whole number with ns, us, ms, s, m or h: 500ms, 10s, 1m. SIZE is a whole number\n"
 	"of bytes or with kB, MB, GB, KiB, MiB, GiB: 4096, 64KiB, 1MB.\n"
-	"Files are named COMM-PID-heap-START.pb.gz; read them with: go tool pprof FILE...\n"
-	"Exit status: 0 done, 1 failed while running, 2 wrong command line.\n"
+	"Files are named COMM-PID-PROFILE-START.pb.gz; read them with: go tool pprof FILE...\n"
+	"Exit status: 0 done, 1 failed while running, 2 wrong command line; with a command its\n"
+	"own, or 127 not found, 126 not executable, 125 another failure of ours.\n"
 	"The manual page deltaprof-perf(1) says what the numbers mean and what they cost.\n";
 
 const char *dp_options_help(void)
@@ -379,18 +381,6 @@ static int refuse_option(char *const *argv, struct dp_error *err)
 /* Well-formed, but can this version do it? */
 static int check_supported(const struct dp_options *options, struct dp_error *err)
 {
-	if (options->command)
-		return dp_error_set(err, -EINVAL,
-				    "starting a command is not in this version; start it yourself "
-				    "and give its PID with -p");
-	if (options->n_pids > 1)
-		return dp_error_set(err, -EINVAL,
-				    "more than one process is not in this version; run one "
-				    "deltaprof-perf for each PID");
-	if (options->profiles & (DP_PROFILE_MUTEX | DP_PROFILE_BLOCK))
-		return dp_error_set(err, -EINVAL,
-				    "--profiles: mutex and block are not in this version; use "
-				    "--profiles heap");
 	if (options->stacks == DP_STACKS_DWARF)
 		return dp_error_set(err, -EINVAL,
 				    "--stacks: dwarf is not in this version; use --stacks fp, "
@@ -472,7 +462,7 @@ int dp_options_parse(int argc, char **argv, struct dp_options *ret, struct dp_er
 {
 	struct dp_options options = {
 		.interval_ns = UINT64_C(10) * 1000 * 1000 * 1000,
-		.profiles = DP_PROFILE_HEAP,
+		.profiles = DP_PROFILE_HEAP | DP_PROFILE_MUTEX | DP_PROFILE_BLOCK,
 		.output_dir = ".",
 		.heap_rate_bytes = 512 * 1024,
 		.block_rate_ns = 10 * 1000,

@@ -136,7 +136,7 @@ static int check(const struct dp_probes *probes, const struct dp_modules *module
 		err, -ENOENT,
 		"pid %d: none of its %u mapped files defines malloc and free (a 32-bit or "
 		"stripped static program, or another allocator); a build that keeps its "
-		"symbol table can be profiled",
+		"symbol table can be profiled; its waits can: --profiles mutex,block",
 		pid, dp_modules_count(modules));
 }
 

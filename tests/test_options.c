@@ -67,7 +67,8 @@ static void defaults_are_what_this_version_can_do(void **state)
 	assert_int_equal(options.pids[0], 1234);
 	assert_int_equal(options.interval_ns, UINT64_C(10000000000));
 	assert_int_equal(options.duration_ns, 0);
-	assert_int_equal(options.profiles, DP_PROFILE_HEAP);
+	assert_int_equal(options.profiles,
+			 DP_PROFILE_HEAP | DP_PROFILE_MUTEX | DP_PROFILE_BLOCK);
 	assert_string_equal(options.output_dir, ".");
 	assert_int_equal(options.heap_rate_bytes, 524288);
 	assert_int_equal(options.block_rate_ns, 10000);
@@ -268,13 +269,6 @@ static void more_pids_than_there_is_room_for_are_refused(void **state)
 	char list[DP_OPTIONS_MAX_PIDS * 4 + 8] = "1";
 
 	(void)state;
-	for (int i = 0; i < DP_OPTIONS_MAX_PIDS; i++) {
-		strcat(list, ",1");
-		list[strlen(list) - 1] = (char)('1' + i % 9);
-		strcat(list, "0");
-	}
-	wrong(WORDS("-p", list), "more than one process is not in this version; run one "
-				 "deltaprof-perf for each PID");
 	list[0] = '\0';
 	for (int i = 0; i <= DP_OPTIONS_MAX_PIDS; i++) {
 		const char item[] = {(char)('1' + i / 10), (char)('0' + i % 10), ',', '\0'};
@@ -285,15 +279,26 @@ static void more_pids_than_there_is_room_for_are_refused(void **state)
 	wrong(WORDS("-p", list), "--pid: more than 64 processes");
 }
 
+static void several_processes_profiles_and_a_command_are_taken(void **state)
+{
+	struct dp_options options = right(WORDS("-p", "7,9", "-p", "11", "-e", "mutex,block"));
+	char *const *command;
+
+	(void)state;
+	assert_int_equal(options.n_pids, 3);
+	assert_int_equal(options.pids[1], 9);
+	assert_int_equal(options.pids[2], 11);
+	assert_int_equal(options.profiles, DP_PROFILE_MUTEX | DP_PROFILE_BLOCK);
+	command = right(WORDS("-e", "heap", "--", "sleep", "-p")).command;
+	assert_non_null(command);
+	assert_string_equal(command[0], "sleep");
+	assert_string_equal(command[1], "-p");
+	assert_null(command[2]);
+}
+
 static void what_this_version_cannot_do_is_one_clear_sentence(void **state)
 {
 	(void)state;
-	wrong(WORDS("-p", "1,2"), "more than one process is not in this version; run one "
-				  "deltaprof-perf for each PID");
-	wrong(WORDS("-p", "1", "-e", "heap,mutex"),
-	      "--profiles: mutex and block are not in this version; use --profiles heap");
-	wrong(WORDS("-p", "1", "-e", "block"),
-	      "--profiles: mutex and block are not in this version; use --profiles heap");
 	wrong(WORDS("-p", "1", "--stacks", "dwarf"),
 	      "--stacks: dwarf is not in this version; use --stacks fp, which needs a program with "
 	      "frame pointers for whole stacks");
@@ -302,8 +307,6 @@ static void what_this_version_cannot_do_is_one_clear_sentence(void **state)
 	wrong(WORDS("-p", "1", "--max-overhead", "5"),
 	      "--max-overhead: a limit is not in this version; use --max-overhead 100 and see the "
 	      "manual page for what it costs");
-	wrong(WORDS("--", "sleep", "1"), "starting a command is not in this version; start it "
-					 "yourself and give its PID with -p");
 	wrong(WORDS("-p", "1", "--", "sleep"),
 	      "both a PID and a command are given; only one is possible");
 }
@@ -373,6 +376,7 @@ int main(void)
 		cmocka_unit_test(a_wrong_argument_is_told_with_what_is_right),
 		cmocka_unit_test(bounds_hold_on_both_sides),
 		cmocka_unit_test(more_pids_than_there_is_room_for_are_refused),
+		cmocka_unit_test(several_processes_profiles_and_a_command_are_taken),
 		cmocka_unit_test(what_this_version_cannot_do_is_one_clear_sentence),
 		cmocka_unit_test(planned_options_are_known_by_name),
 		cmocka_unit_test(typing_errors_are_told_before_what_is_not_in_this_version),

@@ -85,11 +85,13 @@ class CommandLineTest(BadInputTest):
         self.fails(2, ["word"], "-p", "1", "word")
 
     def test_what_this_version_cannot_do_is_said_in_one_sentence(self):
-        for args in (("-e", "mutex"), ("-e", "heap,block"), ("--stacks", "dwarf"), ("--sampler", "kernel"),
-                     ("--max-overhead", "5"), ("--follow",), ("--comm", "x")):  # fmt: skip
+        for args in (("--stacks", "dwarf"), ("--sampler", "kernel"), ("--max-overhead", "5"),
+                     ("--follow",), ("--comm", "x")):  # fmt: skip
             self.fails(2, ["not in this version"], *args, "-p", "1")
-        self.fails(2, ["not in this version"], "--", "true")
-        self.fails(2, ["not in this version"], "-p", "1,2")
+
+    def test_no_profiles_in_the_list(self):
+        self.fails(2, ["--profiles"], "-e", "", "-p", "1")
+        self.fails(2, ["--profiles"], "-e", "heap,", "-p", "1")
 
 
 class ProcessTest(BadInputTest):
