@@ -24,15 +24,23 @@ stdin=${demo[1]}
 exec {stdin}>&- # which ends the workload
 wait "$pid"
 
-files=("$out"/demo-*-heap-*.pb.gz)
+heap=("$out"/demo-*-heap-*.pb.gz)
+mutex=("$out"/demo-*-mutex-*.pb.gz)
+block=("$out"/demo-*-block-*.pb.gz)
 echo
-ls -l "${files[@]}"
+ls -l "$out"
 echo
-echo "\$ go tool pprof -top -sample_index=alloc_space demo-*.pb.gz   # all intervals together"
-top -sample_index=alloc_space "${files[@]}"
+echo "\$ go tool pprof -top -sample_index=alloc_space demo-*-heap-*.pb.gz   # all intervals together"
+top -sample_index=alloc_space "${heap[@]}"
 echo
-echo "\$ go tool pprof -top -sample_index=inuse_space ${files[-1]##*/}   # what the last one left"
-top -sample_index=inuse_space "${files[-1]}"
+echo "\$ go tool pprof -top -sample_index=inuse_space ${heap[-1]##*/}   # what the last one left"
+top -sample_index=inuse_space "${heap[-1]}"
 echo
-echo "\$ go tool pprof -comments ${files[-1]##*/}   # how far it can be trusted"
-go tool pprof -comments "${files[-1]}" 2>/dev/null
+echo "\$ go tool pprof -top -cum demo-*-mutex-*.pb.gz   # who kept others waiting"
+top -cum "${mutex[@]}"
+echo
+echo "\$ go tool pprof -traces ${block[-1]##*/}   # who waited, and for what"
+go tool pprof -traces "${block[-1]}" 2>/dev/null | sed '/^deltaprof-perf: version/,/^Type:/{/^Type:/!d}'
+echo
+echo "\$ go tool pprof -comments ${heap[-1]##*/}   # how far it can be trusted"
+go tool pprof -comments "${heap[-1]}" 2>/dev/null

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The workload of `make demo`: a toy server without a network. A few workers parse requests, keep
- * sessions and look things up in a cache; requests and sessions are freed, the cache only grows.
- * The profile should say so: parse_* high in alloc_space, cache_insert highest in inuse_space.
+ * sessions and look things up in a cache; requests and sessions are freed, the cache only grows,
+ * and now and then a snapshot is saved while the workers wait for the lock. The profiles should say
+ * so: parse_* high in alloc_space, cache_insert highest in inuse_space, save_snapshot first in
+ * mutex, handle_request in block.
  *
  * Prints `ready PID`, runs until stdin is closed or SIGTERM or SIGINT arrives.
  */
@@ -22,6 +24,8 @@
 #define N_WORKERS 3
 #define REQUESTS_PER_SECOND 500 /* of each worker; some 10 allocations a request */
 #define N_HEADERS 6
+#define SNAPSHOT_EVERY_NS 10000000
+#define SNAPSHOT_TAKES_NS 1000000
 #define N_SESSIONS 2048
 #define CACHE_MAX_BYTES (256u << 20) /* a demo that is forgotten must not eat the machine */
 
@@ -50,6 +54,7 @@ struct server {
 	size_t cache_bytes;
 	atomic_bool stop;
 	atomic_ulong n_requests;
+	atomic_ulong n_snapshots;
 };
 
 struct worker {
@@ -180,6 +185,31 @@ __attribute__((noinline)) static void handle_request(struct worker *worker)
 	atomic_fetch_add(&server->n_requests, 1);
 }
 
+static void sleep_ns(long ns)
+{
+	nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
+}
+
+/* Writes all to a slow disk, and holds the lock for so long: this is the stall to be found. */
+__attribute__((noinline)) static void save_snapshot(struct server *server)
+{
+	pthread_mutex_lock(&server->lock);
+	sleep_ns(SNAPSHOT_TAKES_NS);
+	pthread_mutex_unlock(&server->lock);
+	atomic_fetch_add(&server->n_snapshots, 1);
+}
+
+static void *run_saver(void *context)
+{
+	struct server *server = context;
+
+	while (!atomic_load(&server->stop)) {
+		save_snapshot(server);
+		sleep_ns(SNAPSHOT_EVERY_NS);
+	}
+	return NULL;
+}
+
 static void *run_worker(void *context)
 {
 	const long pause_ns = 1000000000 / REQUESTS_PER_SECOND;
@@ -224,6 +254,7 @@ int main(void)
 {
 	static struct server server = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	struct worker workers[N_WORKERS];
+	pthread_t saver;
 	sigset_t signals;
 
 	sigemptyset(&signals);
@@ -238,6 +269,10 @@ int main(void)
 			return 1;
 		}
 	}
+	if (pthread_create(&saver, NULL, run_saver, &server) != 0) {
+		perror("demo: pthread_create");
+		return 1;
+	}
 	printf("ready %d\n", (int)getpid());
 	fflush(stdout);
 
@@ -248,6 +283,7 @@ int main(void)
 	atomic_store(&server.stop, true);
 	for (size_t i = 0; i < N_WORKERS; i++)
 		pthread_join(workers[i].thread, NULL);
+	pthread_join(saver, NULL);
 	for (size_t i = 0; i < N_SESSIONS; i++)
 		session_free(server.sessions[i]);
 	fprintf(stderr, "demo: %lu requests, %zu bytes cached\n", atomic_load(&server.n_requests),
