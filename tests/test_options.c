@@ -67,8 +67,7 @@ static void defaults_are_what_this_version_can_do(void **state)
 	assert_int_equal(options.pids[0], 1234);
 	assert_int_equal(options.interval_ns, UINT64_C(10000000000));
 	assert_int_equal(options.duration_ns, 0);
-	assert_int_equal(options.profiles,
-			 DP_PROFILE_HEAP | DP_PROFILE_MUTEX | DP_PROFILE_BLOCK);
+	assert_int_equal(options.profiles, DP_PROFILE_HEAP | DP_PROFILE_MUTEX | DP_PROFILE_BLOCK);
 	assert_string_equal(options.output_dir, ".");
 	assert_int_equal(options.heap_rate_bytes, 524288);
 	assert_int_equal(options.block_rate_ns, 10000);
