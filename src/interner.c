@@ -62,13 +62,32 @@ static void find_called(const struct dp_locks *locks, const uint64_t *frames, si
 		++*i_frame;
 }
 
+/* Whose stack is being unwound: the context of pending_return(). */
+struct returning {
+	const struct dp_pairing *pairing;
+	uint32_t tid;
+};
+
+static uint64_t pending_return(void *context, uint64_t avma)
+{
+	const struct returning *returning = context;
+
+	return dp_pairing_return_address(returning->pairing, returning->tid, avma);
+}
+
 uint32_t dp_interner_wait(void *context, const struct dp_event *event, enum dp_wait_kind *ret_kind)
 {
 	struct dp_interner *interner = context;
 	const struct dp_user_state *user =
 		event->type == DP_EVENT_WAKING ? &event->waking.user : &event->futex_exit.user;
+	struct returning returning = {interner->pairing, event->tid};
 	struct dp_unwind_sample sample = {
-		.stack = user->stack, .stack_bytes = user->stack_bytes, .leaf_is_call = true};
+		.stack = user->stack,
+		.stack_bytes = user->stack_bytes,
+		.leaf_is_call = true,
+		.pending = interner->pairing ? pending_return : NULL,
+		.context = &returning,
+	};
 	uint64_t frames[DP_STACK_MAX_FRAMES];
 	enum dp_unwind_end end;
 	size_t i_known;

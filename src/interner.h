@@ -7,6 +7,7 @@
 
 #include "perf/record.h"
 #include "src/locks.h"
+#include "src/pairing.h"
 #include "src/stack.h"
 #include "symbolize/space.h"
 #include "symbolize/unwind.h"
@@ -22,6 +23,7 @@ struct dp_interner {
 	struct dp_stack_cache *cache;
 	struct dp_unwinder *unwinder; /* NULL where contention is not observed */
 	struct dp_locks *locks;	      /* NULL likewise */
+	struct dp_pairing *pairing;   /* NULL where the heap is not observed */
 	size_t max_callchain;	      /* what the kernel limits callchains to */
 
 	/* Counters; the stacks are distinct ones. */

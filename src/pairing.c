@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "perf/arch.h"
+#include "src/base/trampoline.h"
 #include "src/pending.h"
 
 /*
@@ -94,19 +95,6 @@ void dp_pairing_free(struct dp_pairing *pairing)
 	free(pairing);
 }
 
-/*
- * Whether @word is in the page where the kernel lets trapped functions return to: the last but one
- * below 2^47, or 2^56 with 5 levels of page tables. Where the kernel had to put it elsewhere a tail
- * jump looks like a new call, and is counted as one.
- * Source: kernel/events/uprobes.c, xol_add_vma(); arch/x86/include/asm/page_64.h, TASK_SIZE_MAX.
- */
-static bool is_trampoline(uint64_t word)
-{
-	uint64_t page = word & ~UINT64_C(0xfff);
-
-	return page == (UINT64_C(1) << 47) - 0x2000 || page == (UINT64_C(1) << 56) - 0x2000;
-}
-
 /* How many of the pending calls can still be there when @event enters a function. */
 static size_t count_alive(const struct dp_pending_thread *thread, const struct dp_event *event)
 {
@@ -124,7 +112,7 @@ static size_t count_alive(const struct dp_pending_thread *thread, const struct d
 			n = i;
 	}
 	if (first < n && event->entry.stack0 != calls[first].stack0 &&
-	    !is_trampoline(event->entry.stack0))
+	    !dp_is_return_trampoline(event->entry.stack0))
 		n = first;
 	if (thread->n_nested >= MAX_NESTED)
 		n = 0;
@@ -167,7 +155,7 @@ int dp_pairing_entry(struct dp_pairing *pairing, const struct dp_event *event,
 			discard(pairing, thread, 0, &pairing->stats.n_forgotten);
 		discard(pairing, thread, count_alive(thread, event), &pairing->stats.n_abandoned);
 		/* Jumped to by a call whose entry was lost: with it went the caller. */
-		if (thread->depth == 0 && is_trampoline(call.stack0)) {
+		if (thread->depth == 0 && dp_is_return_trampoline(call.stack0)) {
 			pairing->stats.n_forgotten++;
 			return 0;
 		}
@@ -311,6 +299,17 @@ void dp_pairing_gap(struct dp_pairing *pairing)
 
 		thread->doubtful = thread->depth > 0;
 	}
+}
+
+uint64_t dp_pairing_return_address(const struct dp_pairing *pairing, uint32_t tid, uint64_t sp)
+{
+	const struct dp_pending_thread *thread = dp_pending_find(&pairing->pending, tid);
+
+	for (size_t i = 0; thread && i < thread->depth; i++) {
+		if (thread->calls[i].sp == sp && !dp_is_return_trampoline(thread->calls[i].stack0))
+			return thread->calls[i].stack0;
+	}
+	return 0;
 }
 
 size_t dp_pairing_pending(const struct dp_pairing *pairing)

@@ -82,6 +82,12 @@ void dp_pairing_thread_exit(struct dp_pairing *pairing, uint32_t tid);
  */
 void dp_pairing_gap(struct dp_pairing *pairing);
 
+/*
+ * The return address that thread @tid's pending call had at @sp, where the kernel has put a
+ * trampoline meanwhile; 0 if no pending call is known there.
+ */
+uint64_t dp_pairing_return_address(const struct dp_pairing *pairing, uint32_t tid, uint64_t sp);
+
 /* Outermost calls that were entered and have not returned: what will be counted later. */
 size_t dp_pairing_pending(const struct dp_pairing *pairing);
 

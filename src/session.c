@@ -104,6 +104,7 @@ static int open_tables(struct dp_session *session)
 						 .cache = session->cache,
 						 .unwinder = session->unwinder,
 						 .locks = session->locks,
+						 .pairing = session->pairing,
 						 .max_callchain = dp_interner_max_callchain()};
 	return r;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "src/base/frame.h"
+#include "src/base/trampoline.h"
 
 /*
  * The one hard idea: the kernel's chain is a guess made from frame pointers, and the word at the
@@ -12,20 +13,10 @@
  * beyond it may be cut off again.
  */
 
-/* Where the kernel maps the trampoline of return probes. Source: Linux, kernel/events/uprobes.c,
- * xol_add_vma(): the last page below TASK_SIZE on x86-64. */
-#define TRAMPOLINE_START UINT64_C(0x7fffffffe000)
-#define TRAMPOLINE_END UINT64_C(0x7ffffffff000)
-
 /* Source: Linux, include/uapi/linux/perf_event.h: PERF_CONTEXT_MAX is the lowest marker. */
 static bool is_marker(uint64_t word)
 {
 	return word >= (uint64_t)PERF_CONTEXT_MAX;
-}
-
-static bool is_trampoline(uint64_t avma)
-{
-	return avma >= TRAMPOLINE_START && avma < TRAMPOLINE_END;
 }
 
 struct chain {
@@ -43,7 +34,7 @@ static void push(struct chain *chain, uint64_t avma, uint64_t lookup, bool is_fa
 {
 	uint64_t frame;
 
-	if (is_trampoline(avma)) {
+	if (dp_is_return_trampoline(avma)) {
 		chain->stats->n_trampolines++;
 		return;
 	}

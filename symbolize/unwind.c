@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "src/base/frame.h"
+#include "src/base/trampoline.h"
 #include "symbolize/cfi.h"
 #include "symbolize/expression.h"
 
@@ -157,7 +158,7 @@ static bool step_by_frame_pointer(struct walk *walk)
 
 	if (bp < walk->regs[REG_SP] || bp % sizeof(uint64_t) != 0 ||
 	    !read_word(walk->sample, bp, &next_bp) || !read_word(walk->sample, bp + 8, &pc) ||
-	    !dp_space_holds(walk->space, pc - 1))
+	    !(dp_space_holds(walk->space, pc - 1) || dp_is_return_trampoline(pc)))
 		return false;
 	walk->regs[REG_BP] = next_bp;
 	walk->regs[REG_SP] = bp + 16;
@@ -165,6 +166,21 @@ static bool step_by_frame_pointer(struct walk *walk)
 	walk->is_call = true;
 	walk->unwinder->stats.n_fp_steps++;
 	return true;
+}
+
+/* Puts back what a pending return probe has replaced. */
+static void resolve_trampoline(struct walk *walk)
+{
+	const struct dp_unwind_sample *sample = walk->sample;
+	uint64_t address;
+
+	if (!sample->pending || !dp_is_return_trampoline(walk->regs[REG_PC]))
+		return;
+	address = sample->pending(sample->context, walk->regs[REG_SP] - sizeof(uint64_t));
+	if (address == 0)
+		return;
+	walk->regs[REG_PC] = address;
+	walk->unwinder->stats.n_trampolines++;
 }
 
 /*
@@ -191,9 +207,9 @@ static int step(struct walk *walk, uint64_t frame, enum dp_unwind_end *ret_end)
 		*ret_end = DP_UNWIND_OUTERMOST;
 		return 1;
 	}
+	resolve_trampoline(walk);
 	lookup = walk->regs[REG_PC] - walk->is_call;
-	/* Among others a pending return probe's trampoline: the real address is known to who placed
-	 * it. */
+	/* Among others another tool's trampoline. */
 	if (!dp_space_holds(walk->space, lookup)) {
 		*ret_end = DP_UNWIND_BROKEN;
 		return 1;

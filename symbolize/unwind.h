@@ -20,12 +20,20 @@ struct dp_unwinder;
  * rsp, 8-15 r8-r15, 16 rip. */
 #define DP_UNWIND_REGS 17
 
+/*
+ * The return address that was at @avma on the stack before the kernel put a return probe's
+ * trampoline there; 0 if it is not known.
+ */
+typedef uint64_t dp_unwind_pending_fn(void *context, uint64_t avma);
+
 struct dp_unwind_sample {
 	uint64_t regs[DP_UNWIND_REGS];
 	const uint8_t *stack; /* copy of memory from regs[7] up */
 	size_t stack_bytes;
 	bool leaf_is_call; /* regs[16] lies behind a call or system call: looked up at address - 1
 			    */
+	dp_unwind_pending_fn *pending; /* NULL: no return probes */
+	void *context;		       /* of pending */
 };
 
 enum dp_unwind_end {
@@ -41,8 +49,9 @@ enum dp_unwind_end {
 struct dp_unwind_stats {
 	uint64_t n_stacks;
 	uint64_t n_ends[DP_UNWIND_BROKEN + 1]; /* how stacks ended */
-	uint64_t n_fp_steps; /* frames found through the frame pointer, for want of CFI */
-	uint64_t n_no_room;  /* rules not remembered: the cache was full */
+	uint64_t n_fp_steps;	/* frames found through the frame pointer, for want of CFI */
+	uint64_t n_trampolines; /* pending return probes' trampolines, replaced */
+	uint64_t n_no_room;	/* rules not remembered: the cache was full */
 };
 
 /* @modules: borrowed, must outlive it. Returns 0 or -ENOMEM. */

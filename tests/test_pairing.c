@@ -131,6 +131,27 @@ static void a_chain_of_tail_jumps_is_one_call(void **state)
 	tear_down(&f);
 }
 
+static void a_pending_calls_return_address_is_known_by_its_place(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	set_up(&f);
+	enter(&f, "reallocarray", SP, 3, 0, 10, 7);
+	jump_into(&f, "realloc", SP, 0, 70);
+	enter(&f, "malloc2", SP - 64, 5, 70, 0, 0);
+	assert_int_equal(dp_pairing_return_address(f.pairing, 1, SP), CODE + 3);
+	assert_int_equal(dp_pairing_return_address(f.pairing, 1, SP - 64), CODE + 5);
+	assert_int_equal(dp_pairing_return_address(f.pairing, 1, SP - 8), 0);
+	assert_int_equal(dp_pairing_return_address(f.pairing, 2, SP), 0);
+	leave(&f, "malloc2", SP - 64, 0x10000);
+	assert_int_equal(dp_pairing_return_address(f.pairing, 1, SP - 64), 0);
+	leave(&f, "realloc", SP, 0x10000);
+	leave(&f, "reallocarray", SP, 0x10000);
+	assert_int_equal(dp_pairing_return_address(f.pairing, 1, SP), 0);
+	tear_down(&f);
+}
+
 /* Where no return is trapped the second function of a chain sees the same return address. */
 static void a_chain_is_known_by_its_return_address_too(void **state)
 {
@@ -374,6 +395,7 @@ int main(void)
 		cmocka_unit_test(an_unsampled_allocation_ends_what_was_live_at_its_address),
 		cmocka_unit_test(an_allocation_inside_another_counts_with_it),
 		cmocka_unit_test(a_chain_of_tail_jumps_is_one_call),
+		cmocka_unit_test(a_pending_calls_return_address_is_known_by_its_place),
 		cmocka_unit_test(a_chain_is_known_by_its_return_address_too),
 		cmocka_unit_test(a_chain_takes_the_old_object_once),
 		cmocka_unit_test(a_chain_that_fails_puts_the_old_object_back),

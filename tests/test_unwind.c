@@ -288,6 +288,62 @@ static void as_many_frames_as_there_is_room_for_are_given(void **state)
 	assert_int_equal(end, DP_UNWIND_LIMIT);
 }
 
+/* Stands for what the owner of the return probe knows. */
+struct hidden {
+	uint64_t avma, address;
+};
+
+static uint64_t look_up(void *context, uint64_t avma)
+{
+	const struct hidden *hidden = context;
+
+	return avma == hidden->avma ? hidden->address : 0;
+}
+
+/* Puts a trampoline in the place of return address @address. */
+static void hide(struct hidden *hidden, uint64_t address)
+{
+	const uint64_t trampoline = UINT64_C(0x7fffffffe000);
+
+	for (size_t at = 0; at + 8 <= taken.sample.stack_bytes; at += 8) {
+		uint64_t word;
+
+		memcpy(&word, taken.stack + at, sizeof(word));
+		if (word != address)
+			continue;
+		memcpy(taken.stack + at, &trampoline, sizeof(trampoline));
+		*hidden = (struct hidden){taken.sample.regs[7] + at, address};
+		return;
+	}
+	fail_msg("the return address is not on the stack");
+}
+
+static void a_pending_return_probes_trampoline_is_seen_through(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dp_unwind_stats stats;
+	struct dp_unwind_sample sample;
+	uint64_t frames[MAX_FRAMES];
+	struct hidden hidden;
+	enum dp_unwind_end end;
+
+	recurse(1);
+	hide(&hidden, (uint64_t)taken.expected[2]);
+	sample = taken.sample;
+	dp_unwind(fixture->unwinder, fixture->space, &sample, frames, MAX_FRAMES, &end);
+	assert_int_equal(end, DP_UNWIND_BROKEN);
+	sample.pending = look_up;
+	sample.context = &hidden;
+	taken.sample = sample;
+	expect_same(fixture, -1);
+	dp_unwinder_get_stats(fixture->unwinder, &stats);
+	assert_int_equal(stats.n_trampolines, 1);
+	hidden.avma++;
+	dp_unwind(fixture->unwinder, fixture->space, &sample, frames, MAX_FRAMES, &end);
+	assert_int_equal(end, DP_UNWIND_BROKEN);
+	taken.sample.pending = NULL;
+}
+
 static void garbage_on_the_stack_ends_it(void **state)
 {
 	struct fixture *fixture = *state;
@@ -368,6 +424,7 @@ int main(void)
 		cmocka_unit_test(a_signal_handler_is_unwound_into_what_it_interrupted),
 		cmocka_unit_test(a_copy_that_is_too_short_gives_the_beginning_and_says_so),
 		cmocka_unit_test(as_many_frames_as_there_is_room_for_are_given),
+		cmocka_unit_test(a_pending_return_probes_trampoline_is_seen_through),
 		cmocka_unit_test(garbage_on_the_stack_ends_it),
 		cmocka_unit_test(code_without_a_mapping_ends_it),
 		cmocka_unit_test(a_failed_allocation_ends_the_stack_or_is_reported),

@@ -470,6 +470,23 @@ class ContentionTest(LiveTest):
             self.assertEqual(Raw(profile.path).types, TYPES)
             self.assertTrue(all(value >= 0 for s in profile.samples for value in s.values))
 
+    def test_waits_inside_a_probed_allocation(self):
+        """For the arena's lock; the kernel has replaced the return address of malloc meanwhile."""
+        target = self.target("hammer", "--threads", "8", "--size", "5000", env={"MALLOC_ARENA_MAX": "1"})
+        profiler = self.profile(target, "-e", "heap,mutex,block", "--block-rate", "1ns", "-i", "1h")
+        target.ask("go")
+        time.sleep(2)
+        target.ask("stop")
+        self.finish(profiler)
+        (block,) = of_profile(profiler, "block")
+        inside = [block.names(s) for s in block.samples if "leaf_hammer" in block.names(s)]
+        self.assertTrue(inside)
+        for names in inside:
+            i_leaf = names.index("leaf_hammer")
+            self.assertIn("malloc", names[:i_leaf])
+            self.assertEqual(names[i_leaf + 1 : i_leaf + 4], ["hammer_run", "hammer_main", "start_thread"])
+        self.assertEqual(sum_comments([block], "unwound")["broken"], 0)
+
     def test_a_target_that_nobody_waits_in_costs_no_record(self):
         target = self.target("waits")
         profiler = self.profile(target, *EXACT, "-i", "100ms")

@@ -2,7 +2,7 @@
 /*
  * hammer: threads that call malloc and free as fast as they can until they are told to stop.
  *
- *   hammer [--threads N] [--idle N]
+ *   hammer [--threads N] [--idle N] [--size BYTES]
  *   go       start hammering (again)
  *   report   pairs made so far; the threads need not rest
  *   stop     let the threads rest; answers when they do
@@ -25,7 +25,7 @@ static struct counter {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static unsigned n_threads = 1, n_idle, n_resting;
+static unsigned n_threads = 1, n_idle, n_resting, n_bytes = 64;
 static atomic_bool running;
 
 KEEP void *leaf_hammer(size_t size);
@@ -41,7 +41,7 @@ KEEP void hammer_run(struct counter *counter);
 KEEP void hammer_run(struct counter *counter)
 {
 	while (atomic_load_explicit(&running, memory_order_relaxed)) {
-		unsigned char *object = leaf_hammer(64);
+		unsigned char *object = leaf_hammer(n_bytes);
 
 		if (!object)
 			_exit(4);
@@ -117,6 +117,8 @@ int main(int argc, char **argv)
 			n_threads = n;
 		else if (strcmp(argv[i], "--idle") == 0 && n <= MAX_IDLE)
 			n_idle = n;
+		else if (strcmp(argv[i], "--size") == 0 && n > 0)
+			n_bytes = n;
 		else
 			return 2;
 	}
