@@ -369,6 +369,17 @@ const char *deltaprof_comm(const struct deltaprof *process)
 	return process->comm;
 }
 
+/*
+ * The ring says how much was lost when it has room again, the kernel's counter at once, but not of
+ * the sideband.
+ */
+static uint64_t count_lost(const struct dp_sampler_stats *stats)
+{
+	uint64_t n_lost = stats->n_lost > stats->n_hits_lost ? stats->n_lost : stats->n_hits_lost;
+
+	return n_lost + stats->n_dropped;
+}
+
 static void run_get_stats(struct deltaprof *process, void *argument)
 {
 	struct deltaprof_stats *ret = argument;
@@ -380,7 +391,7 @@ static void run_get_stats(struct deltaprof *process, void *argument)
 	dp_session_get_size(process->session, &n_threads, &n_fds);
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
 	*ret = (struct deltaprof_stats){.n_events = stats.sampler.n_delivered,
-					.n_lost = stats.sampler.n_lost + stats.sampler.n_dropped,
+					.n_lost = count_lost(&stats.sampler),
 					.n_allocations = stats.heap.n_seen,
 					.n_allocations_sampled = stats.heap.n_sampled,
 					.n_waits = stats.contention.n_waits,

@@ -178,6 +178,9 @@ int dp_profiler_build(struct dp_profiler *profiler, uint64_t cut_ns, uint8_t **r
 	size_t n_packed;
 	int r;
 
+	/* A cut before the last profile's end is at that end. */
+	if (cut_ns < profiler->start_ns)
+		cut_ns = profiler->start_ns;
 	dp_session_get_stats(profiler->session, &profiler->built);
 	profiler->built_ns = cut_ns;
 	r = new_profile(profiler, cut_ns, &profile);

@@ -29,7 +29,9 @@
 #define N_ASKING 8
 #define N_TARGET_THREADS "4"
 #define OBJECT_BYTES 64 /* of the target's every object */
-#define ROUNDS 3
+#define ROUNDS 8
+#define BURST_MS 30 /* short enough for the rings, however slow a sanitizer makes their reader */
+#define PAUSE_MS 50
 
 enum { OBJECTS, SPACE, INUSE_OBJECTS, INUSE_SPACE };
 enum { CONTENTIONS, DELAY };
@@ -93,6 +95,14 @@ static int64_t tell(struct hammer *hammer, const char *command)
 static void sleep_ms(long ms)
 {
 	nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
+}
+
+/* Lets it work for a moment. Returns its count. */
+static int64_t burst(struct hammer *hammer)
+{
+	tell(hammer, "go");
+	sleep_ms(BURST_MS);
+	return tell(hammer, "stop");
 }
 
 static const struct deltaprof_options exact = {
@@ -165,7 +175,7 @@ static void count(struct asking *asking, int r, const char *error)
 static void *ask_on(void *context)
 {
 	struct asking *asking = context;
-	char error[DELTAPROF_ERROR_BYTES];
+	char error[DELTAPROF_ERROR_BYTES] = "";
 
 	while (!atomic_load(&asking->stop)) {
 		count(asking,
@@ -176,6 +186,7 @@ static void *ask_on(void *context)
 		      deltaprof_block_profiler_profile(asking->block, deliver, &asking->of_block,
 						       error),
 		      error);
+		sleep_ms(1);
 	}
 	return NULL;
 }
@@ -189,9 +200,8 @@ static int64_t hammer_while_asking(struct fixture *f, struct asking *asking)
 	for (size_t i = 0; i < N_ASKING; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, ask_on, asking), 0);
 	for (int i = 0; i < ROUNDS; i++) {
-		tell(&f->hammer, "go");
-		sleep_ms(300);
-		n_pairs = tell(&f->hammer, "stop");
+		n_pairs = burst(&f->hammer);
+		sleep_ms(PAUSE_MS);
 	}
 	atomic_store(&asking->stop, true);
 	for (size_t i = 0; i < N_ASKING; i++)
@@ -205,8 +215,11 @@ static void check_shared(struct fixture *f, unsigned n_fail)
 	struct deltaprof_stats stats = {.size = sizeof(stats)};
 	int64_t n_pairs;
 
-	asking.of_heap.n_fail = asking.of_block.n_fail = n_fail;
 	assert_int_equal(deltaprof_block_profiler_new(&asking.block, f->process), 0);
+	/* The first profile reads debug information, which takes its time. */
+	burst(&f->hammer);
+	ask(asking.heap, &asking.of_heap);
+	asking.of_heap.n_fail = asking.of_block.n_fail = n_fail;
 	n_pairs = hammer_while_asking(f, &asking);
 	asking.of_heap.n_fail = asking.of_block.n_fail = 0;
 	ask(asking.heap, &asking.of_heap);
@@ -249,9 +262,7 @@ static void profilers_do_not_take_from_one_another(void **state)
 
 	assert_int_equal(deltaprof_heap_profiler_new(&other, f->process), 0);
 	for (int i = 0; i < ROUNDS; i++) {
-		tell(&f->hammer, "go");
-		sleep_ms(50);
-		n_pairs = tell(&f->hammer, "stop");
+		n_pairs = burst(&f->hammer);
 		ask(other, &often);
 	}
 	ask(f->heap, &once);
@@ -265,24 +276,23 @@ static void profilers_do_not_take_from_one_another(void **state)
 static void a_profile_that_is_cut_ends_where_it_was_said(void **state)
 {
 	struct fixture *f = *state;
-	struct delivered before = nothing(), after = nothing();
+	struct delivered before = nothing(), again = nothing(), after = nothing();
 	struct timespec now;
 	int64_t n_before, n_pairs;
 
-	tell(&f->hammer, "go");
-	sleep_ms(50);
-	n_before = tell(&f->hammer, "stop");
+	n_before = burst(&f->hammer);
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	deltaprof_cut_at(f->process, (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
-	tell(&f->hammer, "go");
-	sleep_ms(50);
-	n_pairs = tell(&f->hammer, "stop");
+	n_pairs = burst(&f->hammer);
 	ask(f->heap, &before);
+	ask(f->heap, &again);
 	deltaprof_cut_at(f->process, 0);
 	ask(f->heap, &after);
 	assert_int_equal(n_lost(f->process), 0);
 	assert_true(n_pairs > n_before);
 	assert_int_equal(before.sums[OBJECTS], n_before);
+	assert_int_equal(again.n_of_contents, 0);
+	assert_int_equal(again.end_ns, before.end_ns);
 	assert_int_equal(after.sums[OBJECTS], n_pairs - n_before);
 }
 
@@ -295,9 +305,7 @@ static void the_end_of_a_process_is_told_and_its_last_profile_can_be_had(void **
 
 	assert_int_equal(deltaprof_state(f->process), DELTAPROF_RUNNING);
 	assert_int_equal(poll(&end, 1, 0), 0);
-	tell(&f->hammer, "go");
-	sleep_ms(20);
-	n_pairs = tell(&f->hammer, "stop");
+	n_pairs = burst(&f->hammer);
 	kill(f->hammer.pid, SIGKILL);
 	assert_int_equal(poll(&end, 1, 60000), 1);
 	assert_int_equal(deltaprof_state(f->process), DELTAPROF_ENDED);
@@ -368,9 +376,7 @@ static void options_that_are_not_there_have_their_defaults(void **state)
 	options.size = offsetof(struct deltaprof_options, heap_rate_bytes);
 	options.profiles = DELTAPROF_HEAP;
 	assert_int_equal(deltaprof_attach(&process, f->hammer.pid, &options, NULL), 0);
-	tell(&f->hammer, "go");
-	sleep_ms(50);
-	tell(&f->hammer, "stop");
+	burst(&f->hammer);
 	deltaprof_stop(process);
 	stats.n_lost = 42;
 	deltaprof_get_stats(process, &stats);
