@@ -1,44 +1,35 @@
 /* SPDX-License-Identifier: MIT */
-/* A program that profiles its own heap: writes to the file named by its argument what it allocated.
+/* Profiles itself: cc self_profile.c $(pkg-config --cflags --libs deltaprof); ./a.out >heap.pb.gz
  */
-#include <errno.h>
+#include <deltaprof.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "src/deltaprof.h"
-
-static int write_to(void *file, const void *data, size_t n_bytes, char error[DELTAPROF_ERROR_BYTES])
+static int write_to(void *file, const void *data, size_t n_bytes, char *error)
 {
-	(void)error;
-	return fwrite(data, 1, n_bytes, file) == n_bytes && fflush(file) == 0 ? 0 : -EIO;
+	return fwrite(data, n_bytes, 1, file) == 1 ? 0 : -snprintf(error, 64, "cannot write");
 }
 
-__attribute__((noinline)) void leak(void *keep[1000])
+void leak(void)
 {
 	for (int i = 0; i < 1000; i++)
-		keep[i] = malloc(100);
+		*(volatile char *)malloc(100) = 0;
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-	const struct deltaprof_options options = {
-		.size = sizeof(options), .profiles = DELTAPROF_HEAP, .heap_rate_bytes = 1};
-	FILE *file = argc == 2 ? fopen(argv[1], "wb") : NULL;
-	struct deltaprof_heap_profiler *heap = NULL;
-	struct deltaprof *process = NULL;
-	char error[DELTAPROF_ERROR_BYTES] = "usage: self_profile FILE";
-	static void *keep[1000];
-	int r = file ? deltaprof_attach(&process, getpid(), &options, error) : -EINVAL;
+	struct deltaprof_options options = {.size = sizeof(options), .heap_rate_bytes = 1};
+	struct deltaprof_heap_profiler *heap;
+	struct deltaprof *self;
+	char error[DELTAPROF_ERROR_BYTES] = "out of memory";
 
-	if (r == 0)
-		r = deltaprof_heap_profiler_new(&heap, process);
-	leak(keep);
-	if (r == 0)
-		r = deltaprof_heap_profiler_profile(heap, write_to, file, error);
+	if (deltaprof_attach(&self, getpid(), &options, error) < 0 ||
+	    deltaprof_heap_profiler_new(&heap, self) < 0)
+		return fprintf(stderr, "%s\n", error), 1;
+	leak();
+	if (deltaprof_heap_profiler_profile(heap, write_to, stdout, error) < 0)
+		return fprintf(stderr, "%s\n", error), 1;
 	deltaprof_heap_profiler_free(heap);
-	deltaprof_detach(process);
-	if (r < 0)
-		fprintf(stderr, "self_profile: %s\n", error);
-	return r < 0;
+	deltaprof_detach(self);
 }
