@@ -3,15 +3,34 @@
 
 #include <dwarf.h>
 #include <errno.h>
+#include <string.h>
+
+/*
+ * The one hard idea: everything that an expression touches may be missing (a register that no one
+ * saved, memory beyond the copy), and missing must end the stack: a guess would go on to a wrong
+ * frame.
+ */
 
 #define MAX_DEPTH 64
-#define MAX_STEPS 1000
 
 struct machine {
 	const struct dp_expression_context *context;
 	uint64_t stack[MAX_DEPTH];
 	size_t depth;
 };
+
+bool dp_stack_read(const struct dp_unwind_sample *sample, uint64_t avma, size_t n_bytes,
+		   uint64_t *ret)
+{
+	uint64_t at = avma - sample->regs[DP_UNWIND_REG_SP], value = 0;
+
+	if (n_bytes > sizeof(value) || sample->stack_bytes < n_bytes ||
+	    at > sample->stack_bytes - n_bytes)
+		return false;
+	memcpy(&value, sample->stack + at, n_bytes);
+	*ret = value;
+	return true;
+}
 
 static int push(struct machine *machine, uint64_t value)
 {
@@ -23,23 +42,116 @@ static int push(struct machine *machine, uint64_t value)
 
 static int push_register(struct machine *machine, uint64_t i, uint64_t offset)
 {
-	if (i >= DP_UNWIND_REGS)
+	if (!dp_registers_know(machine->context->registers, i))
 		return -ENOEXEC;
-	return push(machine, machine->context->regs[i] + offset);
+	return push(machine, machine->context->registers->value[i] + offset);
 }
 
-/* Shifts @a right by @n bits, filling up with its sign. */
-static uint64_t shift_arithmetic(uint64_t a, uint64_t n)
+static int push_cfa(struct machine *machine)
 {
-	uint64_t sign = a >> 63 ? UINT64_MAX : 0;
-
-	if (n == 0)
-		return a;
-	return n < 64 ? a >> n | sign << (64 - n) : sign;
+	return machine->context->cfa ? push(machine, *machine->context->cfa) : -ENOEXEC;
 }
 
-/* The operations on the two topmost values, of which one remains. */
-static int binary(uint8_t atom, uint64_t a, uint64_t b, uint64_t *ret)
+/* What pushes a value and needs none. Returns 1 for any other operation. */
+static int run_push(struct machine *machine, const Dwarf_Op *op)
+{
+	uint8_t atom = op->atom;
+
+	if (atom >= DW_OP_lit0 && atom <= DW_OP_lit31)
+		return push(machine, atom - DW_OP_lit0);
+	if (atom >= DW_OP_breg0 && atom <= DW_OP_breg31)
+		return push_register(machine, atom - DW_OP_breg0, op->number);
+	switch (atom) {
+	case DW_OP_bregx:
+		return push_register(machine, op->number, op->number2);
+	case DW_OP_call_frame_cfa:
+		return push_cfa(machine);
+	case DW_OP_const1u:
+	case DW_OP_const1s:
+	case DW_OP_const2u:
+	case DW_OP_const2s:
+	case DW_OP_const4u:
+	case DW_OP_const4s:
+	case DW_OP_const8u:
+	case DW_OP_const8s:
+	case DW_OP_constu:
+	case DW_OP_consts:
+		return push(machine, op->number);
+	case DW_OP_nop:
+		return 0;
+	default:
+		return 1;
+	}
+}
+
+static int dereference(const struct machine *machine, uint64_t n_bytes, uint64_t *top)
+{
+	if (n_bytes < 1 || n_bytes > sizeof(*top))
+		return -ENOEXEC;
+	return dp_stack_read(machine->context->sample, *top, n_bytes, top) ? 0 : -ENODATA;
+}
+
+/* What changes the topmost value. Returns 1 for any other operation. */
+static int run_unary(const struct machine *machine, const Dwarf_Op *op, uint64_t *top)
+{
+	switch (op->atom) {
+	case DW_OP_plus_uconst:
+		*top += op->number;
+		return 0;
+	case DW_OP_neg:
+		*top = -*top;
+		return 0;
+	case DW_OP_abs:
+		*top = (int64_t)*top < 0 ? -*top : *top;
+		return 0;
+	case DW_OP_not:
+		*top = ~*top;
+		return 0;
+	case DW_OP_deref:
+		return dereference(machine, sizeof(*top), top);
+	case DW_OP_deref_size:
+		return dereference(machine, op->number, top);
+	default:
+		return 1;
+	}
+}
+
+/* What moves values about. There is one at least. Returns 1 for any other operation. */
+static int run_shuffle(struct machine *machine, const Dwarf_Op *op)
+{
+	uint64_t *top = &machine->stack[machine->depth - 1];
+	uint64_t value = *top;
+
+	switch (op->atom) {
+	case DW_OP_dup:
+		return push(machine, value);
+	case DW_OP_drop:
+		machine->depth--;
+		return 0;
+	case DW_OP_over:
+		return machine->depth < 2 ? -ENOEXEC : push(machine, top[-1]);
+	case DW_OP_pick:
+		return op->number < machine->depth ? push(machine, *(top - op->number)) : -ENOEXEC;
+	case DW_OP_swap:
+		if (machine->depth < 2)
+			return -ENOEXEC;
+		*top = top[-1];
+		top[-1] = value;
+		return 0;
+	case DW_OP_rot:
+		if (machine->depth < 3)
+			return -ENOEXEC;
+		*top = top[-1];
+		top[-1] = top[-2];
+		top[-2] = value;
+		return 0;
+	default:
+		return 1;
+	}
+}
+
+/* What makes one value of two. Returns 1 for any other operation. */
+static int run_binary(uint8_t atom, uint64_t a, uint64_t b, uint64_t *ret)
 {
 	switch (atom) {
 	case DW_OP_and:
@@ -67,8 +179,17 @@ static int binary(uint8_t atom, uint64_t a, uint64_t b, uint64_t *ret)
 		*ret = b < 64 ? a >> b : 0;
 		return 0;
 	case DW_OP_shra:
-		*ret = shift_arithmetic(a, b);
+		*ret = (uint64_t)((int64_t)a >> (b < 64 ? b : 63));
 		return 0;
+	default:
+		return 1;
+	}
+}
+
+/* Comparisons are signed. Source: DWARF 5, section 2.5.1.5. */
+static int run_comparison(uint8_t atom, int64_t a, int64_t b, uint64_t *ret)
+{
+	switch (atom) {
 	case DW_OP_eq:
 		*ret = a == b;
 		return 0;
@@ -76,116 +197,44 @@ static int binary(uint8_t atom, uint64_t a, uint64_t b, uint64_t *ret)
 		*ret = a != b;
 		return 0;
 	case DW_OP_lt:
-		*ret = (int64_t)a < (int64_t)b;
+		*ret = a < b;
 		return 0;
 	case DW_OP_le:
-		*ret = (int64_t)a <= (int64_t)b;
+		*ret = a <= b;
 		return 0;
 	case DW_OP_gt:
-		*ret = (int64_t)a > (int64_t)b;
+		*ret = a > b;
 		return 0;
 	case DW_OP_ge:
-		*ret = (int64_t)a >= (int64_t)b;
+		*ret = a >= b;
 		return 0;
 	default:
 		return -ENOEXEC;
 	}
 }
 
-/* The operations on the topmost value alone. Returns 1 for any other. */
-static int unary(const struct machine *machine, const Dwarf_Op *op, uint64_t *top)
-{
-	switch (op->atom) {
-	case DW_OP_plus_uconst:
-		*top += op->number;
-		return 0;
-	case DW_OP_neg:
-		*top = -*top;
-		return 0;
-	case DW_OP_not:
-		*top = ~*top;
-		return 0;
-	case DW_OP_deref:
-		return machine->context->read(machine->context->memory, *top, top) ? 0 : -ENODATA;
-	default:
-		return 1;
-	}
-}
-
-static int constant(struct machine *machine, const Dwarf_Op *op)
-{
-	uint8_t atom = op->atom;
-
-	if (atom >= DW_OP_lit0 && atom <= DW_OP_lit31)
-		return push(machine, atom - DW_OP_lit0);
-	if (atom >= DW_OP_breg0 && atom <= DW_OP_breg31)
-		return push_register(machine, atom - DW_OP_breg0, op->number);
-	switch (atom) {
-	case DW_OP_bregx:
-		return push_register(machine, op->number, op->number2);
-	case DW_OP_call_frame_cfa:
-		return push(machine, machine->context->cfa);
-	case DW_OP_addr:
-	case DW_OP_const1u:
-	case DW_OP_const1s:
-	case DW_OP_const2u:
-	case DW_OP_const2s:
-	case DW_OP_const4u:
-	case DW_OP_const4s:
-	case DW_OP_const8u:
-	case DW_OP_const8s:
-	case DW_OP_constu:
-	case DW_OP_consts:
-		return push(machine, op->number);
-	default:
-		return 1;
-	}
-}
-
-/* dup, drop, swap, over. Returns 1 for any other. */
-static int shuffle(struct machine *machine, uint8_t atom)
-{
-	uint64_t *top = &machine->stack[machine->depth - 1];
-	uint64_t value = *top;
-
-	switch (atom) {
-	case DW_OP_dup:
-		return push(machine, value);
-	case DW_OP_drop:
-		machine->depth--;
-		return 0;
-	case DW_OP_over:
-		return machine->depth < 2 ? -ENOEXEC : push(machine, top[-1]);
-	case DW_OP_swap:
-		if (machine->depth < 2)
-			return -ENOEXEC;
-		*top = top[-1];
-		top[-1] = value;
-		return 0;
-	default:
-		return 1;
-	}
-}
-
-static int step(struct machine *machine, const Dwarf_Op *op)
+static int run(struct machine *machine, const Dwarf_Op *op)
 {
 	uint64_t *top;
-	int r = constant(machine, op);
+	int r = run_push(machine, op);
 
 	if (r <= 0)
 		return r;
 	if (machine->depth == 0)
 		return -ENOEXEC;
 	top = &machine->stack[machine->depth - 1];
-	r = unary(machine, op, top);
+	r = run_unary(machine, op, top);
 	if (r > 0)
-		r = shuffle(machine, op->atom);
+		r = run_shuffle(machine, op);
 	if (r <= 0)
 		return r;
 	if (machine->depth < 2)
 		return -ENOEXEC;
 	machine->depth--;
-	return binary(op->atom, top[-1], *top, &top[-1]);
+	r = run_binary(op->atom, top[-1], *top, &top[-1]);
+	if (r > 0)
+		r = run_comparison(op->atom, (int64_t)top[-1], (int64_t)*top, &top[-1]);
+	return r;
 }
 
 int dp_expression_evaluate(const struct dp_expression_context *context, const Dwarf_Op *operations,
@@ -193,11 +242,8 @@ int dp_expression_evaluate(const struct dp_expression_context *context, const Dw
 {
 	struct machine machine = {.context = context};
 
-	if (n > MAX_STEPS)
-		return -ENOEXEC;
-	/* No branches: none occurs in CFI, and without them every expression ends. */
 	for (size_t i = 0; i < n; i++) {
-		int r = step(&machine, &operations[i]);
+		int r = run(&machine, &operations[i]);
 
 		if (r < 0)
 			return r;

@@ -1,34 +1,40 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The hard idea: the only memory is the copy of the stack. A word beyond it ends the stack, marked;
- * it never makes a frame of what happens to lie elsewhere.
- */
 #include "symbolize/unwind.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "src/base/frame.h"
 #include "src/base/trampoline.h"
 #include "symbolize/cfi.h"
 #include "symbolize/expression.h"
 
-enum { REG_BP = 6, REG_SP = 7, REG_PC = 16 };
+/*
+ * The one hard idea: a stack that ends early is worth more than one with a frame that was never
+ * there. So nothing is guessed: a word beyond the copy, a register that no one saved and an address
+ * that is no code all end it, and each says why.
+ */
+
+#define WORD sizeof(uint64_t)
 
 struct dp_unwinder {
 	struct dp_cfi *cfi;
 	struct dp_unwind_stats stats;
 };
 
-/* One stack as it is being unwound. */
+/* One stack as it is being unwound: the registers of the frame that was reached. */
 struct walk {
 	struct dp_unwinder *unwinder;
 	const struct dp_space *space;
 	const struct dp_unwind_sample *sample;
-	uint64_t regs[DP_UNWIND_REGS];
+	struct dp_registers regs;
+	bool is_leaf;
 	bool is_call; /* the pc is a return address */
+	uint64_t frame;
 };
+
+/* What a step ends in: another frame, an end (enum dp_unwind_end), or -ENOMEM. */
+#define GO_ON (DP_UNWIND_BROKEN + 1)
 
 int dp_unwinder_new(struct dp_unwinder **ret, struct dp_modules *modules)
 {
@@ -54,196 +60,287 @@ void dp_unwinder_free(struct dp_unwinder *unwinder)
 	free(unwinder);
 }
 
-/* One word of the target's stack; false beyond the copy. For struct dp_expression_context. */
-static bool read_word(const void *memory, uint64_t avma, uint64_t *ret)
+static uint32_t bit(unsigned int i)
 {
-	const struct dp_unwind_sample *sample = memory;
-	uint64_t at = avma - sample->regs[REG_SP];
-
-	if (sample->stack_bytes < sizeof(*ret) || at > sample->stack_bytes - sizeof(*ret))
-		return false;
-	memcpy(ret, sample->stack + at, sizeof(*ret));
-	return true;
+	return UINT32_C(1) << i;
 }
 
-static enum dp_unwind_end end_of(int code)
+static uint64_t stack_pointer(const struct walk *walk)
+{
+	return walk->regs.value[DP_UNWIND_REG_SP];
+}
+
+static bool read_word(const struct walk *walk, uint64_t avma, uint64_t *ret)
+{
+	return dp_stack_read(walk->sample, avma, WORD, ret);
+}
+
+/*
+ * Whether @cfa can be where the frame begins: above the stack pointer, for a call has pushed
+ * something. The leaf may have taken its return address off the stack already (vfork() does).
+ */
+static bool is_above(const struct walk *walk, uint64_t cfa)
+{
+	return cfa > stack_pointer(walk) || (walk->is_leaf && cfa == stack_pointer(walk));
+}
+
+/*
+ * Whether the register that is saved at @avma has been taken off the stack again: in a function's
+ * epilogue, where compilers do not say so, and then the register holds it.
+ */
+static bool was_popped(const struct walk *walk, uint64_t avma)
+{
+	return avma < stack_pointer(walk);
+}
+
+static int step_usual(struct walk *walk, uint64_t rule)
+{
+	const uint32_t kept = bit(DP_UNWIND_REG_SP) | bit(DP_UNWIND_REG_PC);
+	unsigned int cfa_register = dp_cfi_usual_register(rule);
+	struct dp_registers *regs = &walk->regs;
+	uint32_t known = kept;
+	uint64_t cfa;
+
+	if (!dp_registers_know(regs, cfa_register))
+		return DP_UNWIND_BROKEN;
+	cfa = regs->value[cfa_register] + dp_cfi_usual_offset(rule);
+	if (!is_above(walk, cfa))
+		return DP_UNWIND_BROKEN;
+	if (!read_word(walk, cfa - WORD, &regs->value[DP_UNWIND_REG_PC]))
+		return DP_UNWIND_STACK_CUT;
+	for (unsigned int i = 0; i < DP_CFI_N_SAVED_REGS; i++) {
+		unsigned int reg = dp_cfi_saved_regs[i];
+		uint64_t below = dp_cfi_usual_saved(rule, i);
+
+		if (below == 0 || was_popped(walk, cfa - below)) {
+			known |= regs->known & bit(reg);
+			continue;
+		}
+		if (!read_word(walk, cfa - below, &regs->value[reg]))
+			return DP_UNWIND_STACK_CUT;
+		known |= bit(reg);
+	}
+	regs->value[DP_UNWIND_REG_SP] = cfa;
+	regs->known = known;
+	walk->is_call = true;
+	return GO_ON;
+}
+
+static int end_of(int code)
 {
 	return code == -ENODATA ? DP_UNWIND_STACK_CUT : DP_UNWIND_BROKEN;
 }
 
-static int evaluate(const struct walk *walk, int32_t i, uint64_t cfa, uint64_t *ret)
+static int evaluate(const struct walk *walk, int32_t i, const uint64_t *cfa, uint64_t *ret)
 {
 	const struct dp_expression_context context = {
-		.regs = walk->regs, .cfa = cfa, .read = read_word, .memory = walk->sample};
+		.sample = walk->sample, .registers = &walk->regs, .cfa = cfa};
 	size_t n;
 	const Dwarf_Op *operations = dp_cfi_expression(walk->unwinder->cfi, i, &n);
 
 	return dp_expression_evaluate(&context, operations, n, ret);
 }
 
-/* The caller's register @i. A register that is not kept is given as 0. */
-static int restore(const struct walk *walk, const struct dp_cfi_rule *rule, size_t i, uint64_t cfa,
+/* The caller's register @i. Returns 1 (known), 0 (not known), or as dp_expression_evaluate() fails.
+ */
+static int restore(const struct walk *walk, const struct dp_cfi_other *rule, size_t i, uint64_t cfa,
 		   uint64_t *ret)
 {
-	uint64_t at;
-	int r;
-
-	switch ((enum dp_cfi_where)rule->where[i]) {
-	case DP_CFI_UNDEFINED:
-		*ret = 0;
-		return 0;
-	case DP_CFI_SAME:
-		*ret = walk->regs[i];
-		return 0;
-	case DP_CFI_IS_CFA:
-		*ret = cfa + (uint64_t)rule->offset[i];
-		return 0;
-	case DP_CFI_AT_CFA:
-		at = cfa + (uint64_t)rule->offset[i];
-		return read_word(walk->sample, at, ret) ? 0 : -ENODATA;
-	case DP_CFI_IS_EXPRESSION:
-		return evaluate(walk, rule->offset[i], cfa, ret);
-	case DP_CFI_AT_EXPRESSION:
-		r = evaluate(walk, rule->offset[i], cfa, &at);
-		if (r < 0)
-			return r;
-		return read_word(walk->sample, at, ret) ? 0 : -ENODATA;
-	}
-	return -ENOEXEC;
-}
-
-/*
- * Goes on to the caller by @rule. Returns 0, or 1 with the reason in *@ret_end.
- */
-static int step_by_rule(struct walk *walk, const struct dp_cfi_rule *rule,
-			enum dp_unwind_end *ret_end)
-{
-	uint64_t caller[DP_UNWIND_REGS] = {0};
-	uint64_t cfa = 0;
+	int32_t offset = rule->offset[i];
+	uint64_t at = cfa + (uint64_t)(int64_t)offset;
 	int r = 0;
 
-	if (rule->where[REG_PC] == DP_CFI_UNDEFINED) {
-		*ret_end = DP_UNWIND_OUTERMOST;
+	switch ((enum dp_cfi_where)rule->where[i]) {
+	case DP_CFI_UNKNOWN:
+		return 0;
+	case DP_CFI_SAME:
+	case DP_CFI_IN_REGISTER:
+		if (rule->where[i] == DP_CFI_SAME)
+			offset = (int32_t)i;
+		*ret = walk->regs.value[offset];
+		return dp_registers_know(&walk->regs, (uint64_t)offset);
+	case DP_CFI_IS_CFA:
+		*ret = at;
 		return 1;
+	case DP_CFI_IS_EXPRESSION:
+		r = evaluate(walk, offset, &cfa, ret);
+		return r < 0 ? r : 1;
+	case DP_CFI_AT_EXPRESSION:
+		r = evaluate(walk, offset, &cfa, &at);
+		break;
+	case DP_CFI_AT_CFA:
+		if (!was_popped(walk, at))
+			break;
+		*ret = walk->regs.value[i];
+		return dp_registers_know(&walk->regs, i);
 	}
+	if (r < 0)
+		return r;
+	return read_word(walk, at, ret) ? 1 : -ENODATA;
+}
+
+static int find_cfa(const struct walk *walk, const struct dp_cfi_other *rule, uint64_t *ret)
+{
 	if (rule->cfa_is_expression)
-		r = evaluate(walk, rule->cfa_offset, 0, &cfa);
-	else
-		cfa = walk->regs[rule->cfa_register] + (uint64_t)rule->cfa_offset;
-	for (size_t i = 0; r == 0 && i < DP_UNWIND_REGS; i++)
-		r = restore(walk, rule, i, cfa, &caller[i]);
-	if (r < 0) {
-		*ret_end = end_of(r);
-		return 1;
-	}
-	/* The CFA is by definition the caller's stack pointer, but where the rule says otherwise.
-	 */
-	if (rule->where[REG_SP] == DP_CFI_UNDEFINED || rule->where[REG_SP] == DP_CFI_SAME)
-		caller[REG_SP] = cfa;
-	/* A signal may have come on a stack of its own: below or above, as it likes. */
-	if (!rule->is_signal && caller[REG_SP] <= walk->regs[REG_SP]) {
-		*ret_end = DP_UNWIND_BROKEN;
-		return 1;
-	}
-	memcpy(walk->regs, caller, sizeof(caller));
-	walk->is_call = !rule->is_signal;
+		return evaluate(walk, rule->cfa_offset, NULL, ret);
+	if (!dp_registers_know(&walk->regs, rule->cfa_register))
+		return -ENOEXEC;
+	*ret = walk->regs.value[rule->cfa_register] + (uint64_t)(int64_t)rule->cfa_offset;
 	return 0;
 }
 
-/* Goes on to the caller by the frame pointer, if it looks like one. Returns whether it did. */
-static bool step_by_frame_pointer(struct walk *walk)
+/*
+ * Whether the caller's stack pointer @sp is a step outwards. A signal handler may have run on a
+ * stack of its own, and the interrupted one lie anywhere but within the copy below it.
+ */
+static bool is_outwards(const struct walk *walk, const struct dp_cfi_other *rule, uint64_t sp)
 {
-	uint64_t bp = walk->regs[REG_BP];
-	uint64_t next_bp, pc;
+	uint64_t start = walk->sample->regs[DP_UNWIND_REG_SP];
 
-	if (bp < walk->regs[REG_SP] || bp % sizeof(uint64_t) != 0 ||
-	    !read_word(walk->sample, bp, &next_bp) || !read_word(walk->sample, bp + 8, &pc) ||
-	    !(dp_space_holds(walk->space, pc - 1) || dp_is_return_trampoline(pc)))
-		return false;
-	walk->regs[REG_BP] = next_bp;
-	walk->regs[REG_SP] = bp + 16;
-	walk->regs[REG_PC] = pc;
+	return is_above(walk, sp) || (rule->is_signal && sp - start >= walk->sample->stack_bytes);
+}
+
+static int step_other(struct walk *walk, const struct dp_cfi_other *rule)
+{
+	struct dp_registers caller = {.known = 0};
+	uint64_t cfa, *sp = &caller.value[DP_UNWIND_REG_SP];
+	int r = find_cfa(walk, rule, &cfa);
+
+	if (r < 0)
+		return end_of(r);
+	for (unsigned int i = 0; i < DP_UNWIND_REGS; i++) {
+		r = restore(walk, rule, i, cfa, &caller.value[i]);
+		if (r < 0)
+			return end_of(r);
+		caller.known |= r ? bit(i) : 0;
+	}
+	/* The CFA is by definition the caller's stack pointer, where the rule does not say else. */
+	if (!dp_registers_know(&caller, DP_UNWIND_REG_SP) ||
+	    rule->where[DP_UNWIND_REG_SP] == DP_CFI_SAME)
+		*sp = cfa;
+	caller.known |= bit(DP_UNWIND_REG_SP);
+	if (!dp_registers_know(&caller, DP_UNWIND_REG_PC) || !is_outwards(walk, rule, *sp))
+		return DP_UNWIND_BROKEN;
+	if (rule->is_signal)
+		walk->frame = dp_space_frame(walk->space, walk->regs.value[DP_UNWIND_REG_PC]);
+	walk->regs = caller;
+	walk->is_call = !rule->is_signal;
+	return GO_ON;
+}
+
+/* Goes by the frame pointer, if it looks like one: the last resort. */
+static int step_by_frame_pointer(struct walk *walk)
+{
+	struct dp_registers *regs = &walk->regs;
+	uint64_t bp = regs->value[DP_UNWIND_REG_BP], pc, caller_bp;
+
+	if (!dp_registers_know(regs, DP_UNWIND_REG_BP) || bp < stack_pointer(walk) ||
+	    bp % WORD != 0 || !read_word(walk, bp, &caller_bp))
+		return DP_UNWIND_NO_CFI;
+	if (!read_word(walk, bp + WORD, &pc))
+		return DP_UNWIND_STACK_CUT;
+	if (!dp_space_holds(walk->space, pc - 1) && !dp_is_return_trampoline(pc))
+		return DP_UNWIND_NO_CFI;
+	regs->value[DP_UNWIND_REG_BP] = caller_bp;
+	regs->value[DP_UNWIND_REG_SP] = bp + 2 * WORD;
+	regs->value[DP_UNWIND_REG_PC] = pc;
+	regs->known = bit(DP_UNWIND_REG_BP) | bit(DP_UNWIND_REG_SP) | bit(DP_UNWIND_REG_PC);
 	walk->is_call = true;
 	walk->unwinder->stats.n_fp_steps++;
+	return GO_ON;
+}
+
+static int step_by_rule(struct walk *walk)
+{
+	struct dp_cfi *cfi = walk->unwinder->cfi;
+	uint64_t rule = DP_CFI_NO_RULE;
+
+	if (dp_frame_module(walk->frame) != 0 && dp_cfi_find(cfi, walk->frame, &rule) < 0)
+		return -ENOMEM;
+	switch (dp_cfi_shape(rule)) {
+	case DP_CFI_USUAL:
+		return step_usual(walk, rule);
+	case DP_CFI_OTHER:
+		return step_other(walk, dp_cfi_other(cfi, rule));
+	case DP_CFI_OUTERMOST:
+		return DP_UNWIND_OUTERMOST;
+	case DP_CFI_NO_RULE:
+		break;
+	}
+	return step_by_frame_pointer(walk);
+}
+
+/* Puts back what a pending return probe has replaced. Returns whether it is known. */
+static bool see_through(struct walk *walk)
+{
+	const struct dp_unwind_sample *sample = walk->sample;
+	uint64_t address = 0;
+
+	if (sample->pending)
+		address = sample->pending(sample->context, stack_pointer(walk) - WORD);
+	if (address == 0)
+		return false;
+	walk->regs.value[DP_UNWIND_REG_PC] = address;
+	walk->unwinder->stats.n_trampolines++;
 	return true;
 }
 
-/* Puts back what a pending return probe has replaced. */
-static void resolve_trampoline(struct walk *walk)
+/* Goes on to the caller. *@ret_frame: the frame that is left, corrected if it turns out to be a
+ * trampoline's. */
+static int step(struct walk *walk, uint64_t *ret_frame)
 {
-	const struct dp_unwind_sample *sample = walk->sample;
-	uint64_t address;
-
-	if (!sample->pending || !dp_is_return_trampoline(walk->regs[REG_PC]))
-		return;
-	address = sample->pending(sample->context, walk->regs[REG_SP] - sizeof(uint64_t));
-	if (address == 0)
-		return;
-	walk->regs[REG_PC] = address;
-	walk->unwinder->stats.n_trampolines++;
-}
-
-/*
- * Goes on to the caller of the function at @frame. Returns 0; 1 with the reason in *@ret_end;
- * -ENOMEM.
- */
-static int step(struct walk *walk, uint64_t frame, enum dp_unwind_end *ret_end)
-{
-	const struct dp_cfi_rule *rule;
+	int r = step_by_rule(walk);
 	uint64_t lookup;
-	int r = dp_cfi_find(walk->unwinder->cfi, frame, &rule);
 
-	if (r == -ENOMEM)
+	*ret_frame = walk->frame;
+	if (r != GO_ON)
 		return r;
-	if (r == 0) {
-		r = step_by_rule(walk, rule, ret_end);
-		if (r != 0)
-			return r;
-	} else if (!step_by_frame_pointer(walk)) {
-		*ret_end = DP_UNWIND_NO_CFI;
-		return 1;
-	}
-	if (walk->regs[REG_PC] == 0) {
-		*ret_end = DP_UNWIND_OUTERMOST;
-		return 1;
-	}
-	resolve_trampoline(walk);
-	lookup = walk->regs[REG_PC] - walk->is_call;
-	/* Among others another tool's trampoline. */
-	if (!dp_space_holds(walk->space, lookup)) {
-		*ret_end = DP_UNWIND_BROKEN;
-		return 1;
-	}
-	return 0;
+	if (walk->regs.value[DP_UNWIND_REG_PC] == 0)
+		return DP_UNWIND_OUTERMOST;
+	if (dp_is_return_trampoline(walk->regs.value[DP_UNWIND_REG_PC]) && !see_through(walk))
+		return DP_UNWIND_BROKEN;
+	lookup = walk->regs.value[DP_UNWIND_REG_PC] - walk->is_call;
+	walk->frame = dp_space_frame(walk->space, lookup);
+	if (dp_frame_module(walk->frame) == 0 && !dp_space_holds(walk->space, lookup))
+		return DP_UNWIND_BROKEN;
+	walk->is_leaf = false;
+	return GO_ON;
 }
 
 ptrdiff_t dp_unwind(struct dp_unwinder *unwinder, const struct dp_space *space,
 		    const struct dp_unwind_sample *sample, uint64_t *ret_frames, size_t max_frames,
 		    enum dp_unwind_end *ret_end)
 {
-	struct walk walk = {.unwinder = unwinder,
-			    .space = space,
-			    .sample = sample,
-			    .is_call = sample->leaf_is_call};
-	enum dp_unwind_end end = DP_UNWIND_LIMIT;
+	struct walk walk = {
+		.unwinder = unwinder,
+		.space = space,
+		.sample = sample,
+		.regs = {.known = bit(DP_UNWIND_REGS) - 1},
+		.is_leaf = true,
+		.is_call = sample->leaf_is_call,
+	};
 	size_t n = 0;
-	int r = 0;
+	int r = GO_ON;
 
-	memcpy(walk.regs, sample->regs, sizeof(walk.regs));
-	while (r == 0 && n < max_frames) {
-		ret_frames[n] = dp_space_frame(space, walk.regs[REG_PC] - walk.is_call);
-		r = step(&walk, ret_frames[n++], &end);
-	}
+	for (size_t i = 0; i < DP_UNWIND_REGS; i++)
+		walk.regs.value[i] = sample->regs[i];
+	walk.frame = dp_space_frame(space, sample->regs[DP_UNWIND_REG_PC] - walk.is_call);
+	while (r == GO_ON && n < max_frames)
+		r = step(&walk, &ret_frames[n++]);
 	if (r < 0)
 		return r;
+	*ret_end = r == GO_ON ? DP_UNWIND_LIMIT : (enum dp_unwind_end)r;
 	unwinder->stats.n_stacks++;
-	unwinder->stats.n_ends[end]++;
-	*ret_end = end;
+	unwinder->stats.n_ends[*ret_end]++;
 	return (ptrdiff_t)n;
 }
 
 void dp_unwinder_get_stats(const struct dp_unwinder *unwinder, struct dp_unwind_stats *ret)
 {
+	struct dp_cfi_stats cfi;
+
+	dp_cfi_get_stats(unwinder->cfi, &cfi);
 	*ret = unwinder->stats;
-	ret->n_no_room = dp_cfi_no_room(unwinder->cfi);
+	ret->n_no_room = cfi.n_flushes;
+	ret->n_files_no_room = cfi.n_files_no_room;
 }

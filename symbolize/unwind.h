@@ -19,6 +19,9 @@ struct dp_unwinder;
 /* Registers by DWARF number. Source: System V ABI, AMD64 supplement, figure 3.36: 0 rax … 6 rbp, 7
  * rsp, 8-15 r8-r15, 16 rip. */
 #define DP_UNWIND_REGS 17
+#define DP_UNWIND_REG_BP 6
+#define DP_UNWIND_REG_SP 7
+#define DP_UNWIND_REG_PC 16
 
 /*
  * The return address that was at @avma on the stack before the kernel put a return probe's
@@ -28,30 +31,31 @@ typedef uint64_t dp_unwind_pending_fn(void *context, uint64_t avma);
 
 struct dp_unwind_sample {
 	uint64_t regs[DP_UNWIND_REGS];
-	const uint8_t *stack; /* copy of memory from regs[7] up */
+	const uint8_t *stack; /* copy of memory from regs[DP_UNWIND_REG_SP] up */
 	size_t stack_bytes;
-	bool leaf_is_call; /* regs[16] lies behind a call or system call: looked up at address - 1
-			    */
+	bool leaf_is_call; /* the pc lies behind a call or system call, not at an instruction that
+			    * is still to run */
 	dp_unwind_pending_fn *pending; /* NULL: no return probes */
 	void *context;		       /* of pending */
 };
 
 enum dp_unwind_end {
-	DP_UNWIND_OUTERMOST, /* the thread's start or the program's entry: the CFI says there is no
-				caller */
+	DP_UNWIND_OUTERMOST, /* the thread's start or the program's entry: the CFI says that there
+			      * is no caller, or the return address is 0 */
 	DP_UNWIND_STACK_CUT, /* the next frame lies beyond the copy */
 	DP_UNWIND_NO_CFI,    /* code without CFI, and no frame pointer to go by */
 	DP_UNWIND_LIMIT,     /* as many frames as there was room for */
-	DP_UNWIND_BROKEN, /* the rules contradict themselves: corrupt CFI, or a stack pointer that
-			     goes down */
+	DP_UNWIND_BROKEN,    /* the next frame makes no sense: corrupt CFI or stack, or a return
+			      * address that a return probe of another's has replaced */
 };
 
 struct dp_unwind_stats {
 	uint64_t n_stacks;
 	uint64_t n_ends[DP_UNWIND_BROKEN + 1]; /* how stacks ended */
-	uint64_t n_fp_steps;	/* frames found through the frame pointer, for want of CFI */
-	uint64_t n_trampolines; /* pending return probes' trampolines, replaced */
-	uint64_t n_no_room;	/* rules not remembered: the cache was full */
+	uint64_t n_fp_steps;	  /* frames found through the frame pointer, for want of CFI */
+	uint64_t n_trampolines;	  /* of pending return probes, seen through */
+	uint64_t n_no_room;	  /* how often all rules were forgotten to make room for new ones */
+	uint64_t n_files_no_room; /* files whose CFI was not read for its size */
 };
 
 /* @modules: borrowed, must outlive it. Returns 0 or -ENOMEM. */
@@ -61,13 +65,17 @@ int dp_unwinder_new(struct dp_unwinder **ret, struct dp_modules *modules);
 void dp_unwinder_free(struct dp_unwinder *unwinder);
 
 /*
- * Unwinds @sample in @space into frames (src/base/frame.h), leaf first: the first is the sample's
- * own instruction pointer (inside a system call: after the syscall instruction, so it is looked up
- * at address - 1), the others are return addresses and looked up at address - 1, but for a signal
- * handler's caller, which is looked up as it is.
+ * Unwinds @sample in @space into frames (src/base/frame.h), leaf first. Return addresses are looked
+ * up at address - 1; as they are: the sample's own pc unless it lies behind a call, what a signal
+ * interrupted, and the trampoline that a signal handler returns to, which no call leads to.
  *
- * @ret_frames: room for @max_frames. *@ret_end: how it ended.
- * Files' CFI is read at the first address in them; corrupt CFI ends the stack, never the caller.
+ * @sample: its stack is all of the target's memory that is looked at.
+ * @ret_frames: room for @max_frames, at least 1. *@ret_end: how it ended; what lies beyond is not
+ * known, and what is given is the innermost part of the stack.
+ * Files' CFI is read at the first address in them, and each address's rule once; corrupt CFI ends
+ * the stack, never the caller. A frame found without CFI, by its frame pointer, may be wrong: it is
+ * counted. The memory that is kept is bounded: 512 MiB for files' CFI, 16 MiB for rules, and what
+ * libdw notes for each function that was looked up.
  * One caller at a time. Returns the number of frames, at least 1, or -ENOMEM.
  */
 ptrdiff_t dp_unwind(struct dp_unwinder *unwinder, const struct dp_space *space,
