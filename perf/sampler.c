@@ -41,7 +41,8 @@ enum sort {
 	SORT_RETURN,
 	SORT_ENTRY,
 	SORT_WAKING,
-	SORT_FUTEX_WOKE, /* a futex call returned and had woken someone: no stack is wanted */
+	SORT_FUTEX_WOKE, /* a futex call returned that had woken someone, or did not wait (EAGAIN):
+			  * no stack is wanted */
 	SORT_FUTEX_EXIT,
 	SORT_FUTEX_ENTER,
 	N_SORTS
@@ -185,12 +186,12 @@ static const struct trace_event {
 			     .name = "sys_exit_futex",
 			     .type = DP_EVENT_FUTEX_EXIT,
 			     .fields = {"ret"},
-			     .filter = "ret > 0"},
+			     .filter = "ret > 0 || ret == -11"},
 	[SORT_FUTEX_EXIT] = {.group = "syscalls",
 			     .name = "sys_exit_futex",
 			     .type = DP_EVENT_FUTEX_EXIT,
 			     .fields = {"ret"},
-			     .filter = "ret <= 0",
+			     .filter = "ret <= 0 && ret != -11",
 			     .stack_bytes = STACK_BYTES},
 	[SORT_FUTEX_ENTER] = {.group = "syscalls",
 			      .name = "sys_enter_futex",

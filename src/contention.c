@@ -16,8 +16,9 @@
  * one of an earlier wait; a priority-inheritance lock that another thread took first), so a later
  * one replaces it, and a wait that returned an error was not ended by any. Each wait therefore
  * carries one random number from its start, and whether it is kept follows from that number and the
- * delay, whichever delay it turns out to be: one draw that decides both sides, as fair as if it
- * were drawn at the end.
+ * delay up to its release, whichever release it turns out to be: one draw that decides both sides,
+ * as fair as if it were drawn at the end. From the release until the thread runs again it may take
+ * long where processors are busy; that counts as waited for too, scaled by the same chance.
  *
  * The futex words' addresses are not compared. A waiter that was requeued is woken through another
  * word than it waits on, memory mapped twice has two addresses, and inside a waker's own futex call
@@ -299,13 +300,16 @@ static void add_to_row(struct row *row, double contentions, uint64_t delay_ns)
 		row->delay_ns = UINT64_MAX;
 }
 
-/* Adds a wait that is kept to both sides, or on failure to none. */
+/*
+ * Adds a wait that is kept to both sides, or on failure to none. @drawn_ns: the delay that it was
+ * kept for, up to its release; how long it took in the end, until the thread ran again, counts.
+ */
 static int count_wait(struct dp_contention *contention, const struct call *call,
-		      const struct dp_event *event, uint64_t delay_ns, bool released)
+		      const struct dp_event *event, uint64_t drawn_ns, bool released)
 {
 	uint64_t rate_ns = contention->options.rate_ns;
-	double contentions = delay_ns >= rate_ns ? 1 : (double)rate_ns / (double)delay_ns;
-	uint64_t scaled_ns = delay_ns >= rate_ns ? delay_ns : rate_ns;
+	double contentions = drawn_ns >= rate_ns ? 1 : (double)rate_ns / (double)drawn_ns;
+	uint64_t scaled_ns = round_to_u63((double)delay_until(call, event) * contentions);
 	enum dp_wait_kind kind = DP_WAIT_FUTEX;
 	uint32_t stack = contention->stack(contention->context, event, &kind);
 	struct row *waiter, *releaser = NULL;
@@ -330,11 +334,11 @@ static int end_wait(struct dp_contention *contention, const struct call *call,
 		    const struct dp_event *event)
 {
 	bool released = call->released_by && event->futex_exit.result == 0;
-	uint64_t delay_ns = released ? call->release_delay_ns : delay_until(call, event);
+	uint64_t drawn_ns = released ? call->release_delay_ns : delay_until(call, event);
 	int r;
 
-	if (is_kept(contention, call, delay_ns)) {
-		r = count_wait(contention, call, event, delay_ns, released);
+	if (is_kept(contention, call, drawn_ns)) {
+		r = count_wait(contention, call, event, drawn_ns, released);
 		if (r < 0)
 			return r;
 	}

@@ -169,6 +169,27 @@ static void show_status(struct dp_tracked *tracked, const char *names, size_t n_
 	tracked->shown_ns = at_ns;
 }
 
+/* What no status line says: that the figures are too low. */
+static void warn_of_losses(struct dp_tracked *tracked)
+{
+	struct deltaprof_stats now = {.size = sizeof(now)};
+	unsigned long long n_lost, n_events;
+	char text[256];
+
+	deltaprof_get_stats(tracked->process, &now);
+	n_lost = now.n_lost - tracked->shown.n_lost;
+	n_events = now.n_events - tracked->shown.n_events;
+	if (n_lost > 0) {
+		snprintf(text, sizeof(text),
+			 "%llu of %llu records were lost, the interval's figures are too low; "
+			 "observe "
+			 "less at once (--profiles)",
+			 n_lost, n_events + n_lost);
+		dp_tracked_say(tracked, text);
+	}
+	tracked->shown = now;
+}
+
 int dp_tracked_write(struct dp_tracked *tracked, bool status_line, struct dp_error *err)
 {
 	static const char *const profiles[] = {"heap", "block", "mutex"};
@@ -192,6 +213,8 @@ int dp_tracked_write(struct dp_tracked *tracked, bool status_line, struct dp_err
 	}
 	if (status_line)
 		show_status(tracked, names, file.n_bytes);
+	else
+		warn_of_losses(tracked);
 	return failure;
 }
 

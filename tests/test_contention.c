@@ -24,7 +24,7 @@ static const struct dp_contention_stats *stats_of(const struct contention_fixtur
 	return dp_contention_get_stats(fx->contention);
 }
 
-static void a_released_wait_is_charged_to_both_sides_up_to_the_release(void **state)
+static void a_released_wait_is_charged_to_both_sides_up_to_its_return(void **state)
 {
 	struct contention_fixture fx;
 
@@ -33,8 +33,8 @@ static void a_released_wait_is_charged_to_both_sides_up_to_the_release(void **st
 	fixture_enter(&fx, 1, FUTEX_WAIT, 1000);
 	fixture_wake(&fx, 2, FUTEX_WAKE, 1, 1500);
 	fixture_leave(&fx, 1, 0, 1900);
-	assert_values(fixture_block(&fx, 1, DP_WAIT_MUTEX), 1, 500);
-	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), 1, 500);
+	assert_values(fixture_block(&fx, 1, DP_WAIT_MUTEX), 1, 900);
+	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), 1, 900);
 	assert_int_equal(stats_of(&fx)->n_calls, 2);
 	assert_int_equal(stats_of(&fx)->n_waits, 1);
 	assert_int_equal(stats_of(&fx)->n_kept, 1);
@@ -113,7 +113,7 @@ static void every_operation_that_waits_is_released_by_every_one_that_wakes(void 
 		}
 	}
 	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), N_OF(waits) * N_OF(wakes),
-		      100 * N_OF(waits) * N_OF(wakes));
+		      900 * N_OF(waits) * N_OF(wakes));
 	fixture_stop(&fx);
 }
 
@@ -204,8 +204,8 @@ static void a_waking_that_comes_twice_counts_once(void **state)
 	fixture_leave(&fx, 2, 1, 1600);
 	fixture_leave(&fx, 1, 0, 1900);
 	fixture_waking(&fx, 2, 1, 1903);
-	assert_values(fixture_block(&fx, 1, DP_WAIT_MUTEX), 1, 500);
-	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), 1, 500);
+	assert_values(fixture_block(&fx, 1, DP_WAIT_MUTEX), 1, 900);
+	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), 1, 900);
 	assert_int_equal(fx.n_waker_stacks, 1);
 	fixture_stop(&fx);
 }
@@ -221,9 +221,9 @@ static void of_several_wakings_the_last_one_ended_the_wait(void **state)
 	fixture_wake(&fx, 2, FUTEX_UNLOCK_PI, 1, 1100);
 	fixture_wake(&fx, 3, FUTEX_UNLOCK_PI, 1, 1700);
 	fixture_leave(&fx, 1, 0, 1900);
-	assert_values(fixture_block(&fx, 1, DP_WAIT_MUTEX), 1, 700);
+	assert_values(fixture_block(&fx, 1, DP_WAIT_MUTEX), 1, 900);
 	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), 0, 0);
-	assert_values(fixture_mutex(&fx, WAKER_STACK + 3), 1, 700);
+	assert_values(fixture_mutex(&fx, WAKER_STACK + 3), 1, 900);
 	fixture_stop(&fx);
 }
 
@@ -238,7 +238,7 @@ static void a_second_call_of_the_same_waker_releases_anew(void **state)
 	fixture_wake(&fx, 2, FUTEX_UNLOCK_PI, 1, 1100);
 	fixture_wake(&fx, 2, FUTEX_UNLOCK_PI, 1, 1700);
 	fixture_leave(&fx, 1, 0, 1900);
-	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), 1, 700);
+	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), 1, 900);
 	fixture_stop(&fx);
 }
 
@@ -277,7 +277,7 @@ static void a_lock_released_at_the_last_moment_is_a_release(void **state)
 	fixture_wake(&fx, 2, FUTEX_WAKE, 1, 1700);
 	fixture_waking(&fx, 3, 1, 1701); /* the timer, on whatever ran */
 	fixture_leave(&fx, 1, 0, 1900);
-	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), 1, 700);
+	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), 1, 900);
 	fixture_stop(&fx);
 }
 
@@ -298,7 +298,7 @@ static void a_waiter_moved_to_another_futex_is_released_through_that(void **stat
 	assert_int_equal(dp_contention_event(fx.contention, &event), 0);
 	fixture_waking(&fx, 3, 1, 1710);
 	fixture_leave(&fx, 1, 0, 1900);
-	assert_values(fixture_mutex(&fx, WAKER_STACK + 3), 1, 710);
+	assert_values(fixture_mutex(&fx, WAKER_STACK + 3), 1, 900);
 	fixture_stop(&fx);
 }
 
@@ -358,9 +358,9 @@ static void only_locks_are_in_mutex(void **state)
 	for (unsigned kind = 0; kind < DP_N_WAIT_KINDS; kind++) {
 		bool is_lock = kind == DP_WAIT_MUTEX || kind == DP_WAIT_RWLOCK;
 
-		assert_values(fixture_block(&fx, 1, kind), 1, 500);
+		assert_values(fixture_block(&fx, 1, kind), 1, 900);
 		assert_values(fixture_mutex(&fx, WAKER_STACK + 10 + kind), is_lock,
-			      is_lock ? 500 : 0);
+			      is_lock ? 900 : 0);
 	}
 	assert_int_equal(stats_of(&fx)->n_released, DP_N_WAIT_KINDS);
 	fixture_stop(&fx);
@@ -381,9 +381,9 @@ static void a_thread_that_waits_again_starts_afresh(void **state)
 	fixture_leave(&fx, 1, 0, 2900);
 	fixture_enter(&fx, 1, FUTEX_WAIT, 3000);
 	fixture_leave(&fx, 1, -ETIMEDOUT, 3700);
-	assert_values(fixture_block(&fx, 1, DP_WAIT_MUTEX), 3, 500 + 300 + 700);
-	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), 1, 500);
-	assert_values(fixture_mutex(&fx, WAKER_STACK + 3), 1, 300);
+	assert_values(fixture_block(&fx, 1, DP_WAIT_MUTEX), 3, 900 + 900 + 700);
+	assert_values(fixture_mutex(&fx, WAKER_STACK + 2), 1, 900);
+	assert_values(fixture_mutex(&fx, WAKER_STACK + 3), 1, 900);
 	fixture_stop(&fx);
 }
 
@@ -402,15 +402,15 @@ static void one_call_may_release_many(void **state)
 	for (uint32_t tid = 1; tid <= 10; tid++)
 		fixture_leave(&fx, tid, 0, 3000);
 	for (uint32_t tid = 1; tid <= 10; tid++)
-		assert_values(fixture_block(&fx, tid, DP_WAIT_MUTEX), 1, 1000 + tid);
-	assert_values(fixture_mutex(&fx, WAKER_STACK + 20), 10, 10055);
+		assert_values(fixture_block(&fx, tid, DP_WAIT_MUTEX), 1, 2000 - tid);
+	assert_values(fixture_mutex(&fx, WAKER_STACK + 20), 10, 20000 - 55);
 	fixture_stop(&fx);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_released_wait_is_charged_to_both_sides_up_to_the_release),
+		cmocka_unit_test(a_released_wait_is_charged_to_both_sides_up_to_its_return),
 		cmocka_unit_test(
 			a_wait_that_nobody_released_lasts_to_its_return_and_is_in_block_only),
 		cmocka_unit_test(a_call_that_returned_at_once_is_no_wait),

@@ -48,7 +48,6 @@ struct thread {
 	enum doing doing;
 	enum dp_wait_kind kind;
 	uint64_t enter_ns;
-	uint64_t granted_ns;
 	uint32_t granted_by;
 	int64_t result;
 };
@@ -150,7 +149,6 @@ static void give_back(struct simulation *sim, uint32_t waker)
 			continue;
 		thread->doing = GRANTED;
 		thread->granted_by = waker;
-		thread->granted_ns = sim->now_ns;
 		waking(sim, waker, tid);
 		break;
 	}
@@ -192,11 +190,10 @@ static void return_from_wait(struct simulation *sim, uint32_t tid)
 	bool is_lock = thread->kind == DP_WAIT_MUTEX || thread->kind == DP_WAIT_RWLOCK;
 
 	if (thread->doing == GRANTED) {
-		/* The record's own time; its twin's is not looked at. */
-		count(waiter, thread->granted_ns - thread->enter_ns);
+		count(waiter, sim->now_ns - thread->enter_ns);
 		if (is_lock)
 			count(&sim->truth.mutex[thread->granted_by],
-			      thread->granted_ns - thread->enter_ns);
+			      sim->now_ns - thread->enter_ns);
 		leave(sim, tid, 0);
 	} else {
 		count(waiter, sim->now_ns - thread->enter_ns);

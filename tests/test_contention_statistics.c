@@ -12,16 +12,15 @@
 #include <cmocka.h>
 
 #include "src/contention.h"
-#include "src/random.h"
 #include "tests/contention_fixture.h"
 
 /*
  * The sampling by duration, as statistics. Threads wait for known times under 256 seeds. A wait of
- * d < rate is kept with p = d / rate and then counts w = 1/p contentions and d/p = rate
- *nanoseconds, so the estimate of a total has
+ * d < rate up to its release is kept with p = d / rate and then counts w = 1/p contentions and t/p
+ * nanoseconds, t being how long it took until the thread ran again, so the estimate of a total has
  *
  *	mean      the true total
- *	variance  sum of (1 - p)/p, for nanoseconds d² (1 - p)/p
+ *	variance  sum of (1 - p)/p, for nanoseconds t² (1 - p)/p
  *	kurtosis  excess: sum of w⁴ p (1 - p) (1 - 6 p (1 - p)) over variance²
  *
  * Checked are the mean over the seeds (its variance is one 256th) and the mean square deviation
@@ -32,7 +31,7 @@
  *
  * What it catches, each tried on the code: a draw of its own for each side; no scaling, of either
  * value; a short wait that counts its own length; p squared; the delay of a released wait taken at
- * its return; a number that is drawn once and not for each wait.
+ * its release, or drawn for at its return; a number that is drawn once and not for each wait.
  */
 #define N_SEEDS 256
 #define Z 6.0
@@ -55,6 +54,12 @@ static const struct mix mixes[] = {
 	{8, DP_WAIT_FUTEX, 11, 100, 1000},
 };
 #define N_MIXES (sizeof(mixes) / sizeof(mixes[0]))
+
+/* After its release a thread waits for a processor: how long. */
+static uint64_t latency_ns(const struct mix *mix)
+{
+	return mix->waker ? 777 + mix->delay_ns / 3 : 0;
+}
 
 /* What is estimated: a waiting thread's row of block, or a waker's of mutex. */
 struct row {
@@ -104,14 +109,13 @@ static void make_laws(struct law (*laws)[N_VALUES])
 			if (!is_in(&mixes[i], &rows[r]))
 				continue;
 			add_to_law(&laws[r][0], (double)mixes[i].n, p, 1);
-			add_to_law(&laws[r][1], (double)mixes[i].n, p, d);
+			add_to_law(&laws[r][1], (double)mixes[i].n, p,
+				   d + (double)latency_ns(&mixes[i]));
 		}
 	}
 }
 
-/* One wait. After its release a thread waits for a processor, which does not count. */
-static uint64_t run_wait(struct contention_fixture *fx, const struct mix *mix, uint64_t time_ns,
-			 uint64_t latency_ns)
+static uint64_t run_wait(struct contention_fixture *fx, const struct mix *mix, uint64_t time_ns)
 {
 	uint64_t end_ns = time_ns + mix->delay_ns;
 
@@ -121,15 +125,14 @@ static uint64_t run_wait(struct contention_fixture *fx, const struct mix *mix, u
 		return end_ns;
 	}
 	fixture_wake(fx, mix->waker, FUTEX_WAKE, mix->tid, end_ns);
-	fixture_leave(fx, mix->tid, 0, end_ns + latency_ns);
-	return end_ns + latency_ns;
+	fixture_leave(fx, mix->tid, 0, end_ns + latency_ns(mix));
+	return end_ns + latency_ns(mix);
 }
 
 /* One run: the mixes' waits interleaved. */
 static void run_mixes(uint64_t seed, struct contention_values *ret)
 {
 	struct contention_fixture fx;
-	struct dp_random random;
 	size_t n_done[N_MIXES] = {0};
 	uint64_t time_ns = 1000;
 	bool again = true;
@@ -137,13 +140,11 @@ static void run_mixes(uint64_t seed, struct contention_values *ret)
 	fixture_start_with(&fx, RATE_NS, seed, 16);
 	for (size_t i = 0; i < N_MIXES; i++)
 		fx.kinds[mixes[i].tid] = mixes[i].kind;
-	dp_random_seed(&random, 1);
 	while (again) {
 		again = false;
 		for (size_t i = 0; i < N_MIXES; i++) {
 			for (size_t k = 0; k <= mixes[i].n / 20 && n_done[i] < mixes[i].n; k++) {
-				time_ns = run_wait(&fx, &mixes[i], time_ns + 100,
-						   dp_random_u64(&random) % (3 * RATE_NS));
+				time_ns = run_wait(&fx, &mixes[i], time_ns + 100);
 				n_done[i]++;
 			}
 			again |= n_done[i] < mixes[i].n;
