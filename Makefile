@@ -23,7 +23,9 @@ test:
 	cmake --build --preset dev
 	cmake --preset asan -DDP_WERROR=$(WERROR)
 	cmake --build --preset asan
-	tests/run_presets.py dev asan
+	cmake --preset tsan -DDP_WERROR=$(WERROR)
+	cmake --build --preset tsan
+	tests/run_presets.py dev asan tsan
 
 bench:
 	.ci/setup build bench

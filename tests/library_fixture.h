@@ -7,7 +7,13 @@
 #include <sys/types.h>
 
 #include "src/deltaprof.h"
-#include "tests/targets/turns.h"
+
+/* How much the target does for each byte, as in tests/targets/turns.c. Allocations are made by
+ * keep_block(), waits by wait_mutex(), and ended by release_mutex(). */
+#define TURNS_THREADS 4
+#define TURNS_BLOCKS 500
+#define TURNS_BLOCK_BYTES 64
+#define TURNS_WAITS 10
 
 /* A process that does a known number of things in turns (tests/targets/turns.c), and a writer that
  * adds up what profiles say. */

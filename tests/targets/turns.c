@@ -5,8 +5,6 @@
  *   a: TURNS_THREADS new threads allocate TURNS_BLOCKS blocks each and free every second one.
  *   w: one new thread waits TURNS_WAITS times for a mutex, asleep each time.
  */
-#include "turns.h"
-
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,6 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* As in tests/library_fixture.h. */
+#define TURNS_THREADS 4
+#define TURNS_BLOCKS 500
+#define TURNS_BLOCK_BYTES 64
+#define TURNS_WAITS 10
+
+void *keep_block(void);
+void wait_mutex(void);
+void release_mutex(void);
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static atomic_int waiter_tid;
