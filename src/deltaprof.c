@@ -225,6 +225,9 @@ static uint64_t random_seed(void)
 	return seed;
 }
 
+/* What the first version had. */
+#define FIRST_OPTIONS_BYTES (offsetof(struct deltaprof_options, seed) + sizeof(uint64_t))
+
 static struct dp_session_options choose_options(pid_t pid, const struct deltaprof_options *options)
 {
 	struct deltaprof_options given = {0};
@@ -240,6 +243,31 @@ static struct dp_session_options choose_options(pid_t pid, const struct deltapro
 			given.heap_rate_bytes ? given.heap_rate_bytes : DEFAULT_HEAP_RATE_BYTES,
 		.block_rate_ns = given.block_rate_ns ? given.block_rate_ns : DEFAULT_BLOCK_RATE_NS,
 		.seed = given.seed ? given.seed : random_seed()};
+}
+
+/* What an older caller does not know is zero; what a newer one does must be. */
+static int check_options(const struct deltaprof_options *options, struct dp_error *err)
+{
+	const uint8_t *bytes = (const uint8_t *)options;
+
+	if (!options)
+		return 0;
+	if (options->size < FIRST_OPTIONS_BYTES)
+		return dp_error_set(err, -EINVAL, "options: size is %zu; set it to sizeof, %zu",
+				    options->size, sizeof(*options));
+	for (size_t i = sizeof(*options); i < options->size; i++) {
+		if (bytes[i])
+			return dp_error_set(err, -EINVAL,
+					    "options: size is %zu and what lies beyond %zu is not "
+					    "zero; this library is older than that",
+					    options->size, sizeof(*options));
+	}
+	if (options->profiles & ~(unsigned)(DELTAPROF_HEAP | DELTAPROF_CONTENTION))
+		return dp_error_set(err, -EINVAL,
+				    "options: no such profiles: 0x%x; see "
+				    "enum deltaprof_profiles",
+				    options->profiles);
+	return 0;
 }
 
 /* Starts the thread, with every signal blocked: signals are the application's. */
@@ -269,11 +297,18 @@ static void free_process(struct deltaprof *process)
 int deltaprof_attach(struct deltaprof **ret, pid_t pid, const struct deltaprof_options *options,
 		     char *error)
 {
-	struct attach attach = {.options = choose_options(pid, options)};
-	struct deltaprof *process = calloc(1, sizeof(*process));
-	int r = -ENOMEM;
+	struct deltaprof *process = NULL;
+	struct attach attach = {.r = 0};
+	int r = check_options(options, &attach.err);
 
+	if (r < 0) {
+		set_error(error, &attach.err);
+		return r;
+	}
+	attach.options = choose_options(pid, options);
+	process = calloc(1, sizeof(*process));
 	if (!process) {
+		r = -ENOMEM;
 		dp_error_set(&attach.err, r, "pid %d: out of memory", pid);
 		set_error(error, &attach.err);
 		return r;

@@ -66,9 +66,9 @@ struct deltaprof;
  * allocates, is then left out.
  *
  * @options: NULL for the defaults. Blocks until every probe is live (some 0.1 ms per thread and CPU
- * of the process). Returns 0; -ESRCH no such process, -EINVAL kernel thread, zombie or a thread's
- * id, -EPERM/-EACCES no privilege, -ENOENT no allocator that it knows, -EMFILE, -ENOMEM, or another
- * negative errno of the kernel.
+ * of the process). Returns 0; -ESRCH no such process, -EINVAL kernel thread, zombie, a thread's
+ * id, or options of the wrong size or with unknown profiles, -EPERM/-EACCES no privilege, -ENOENT
+ * no allocator that it knows, -EMFILE, -ENOMEM, or another negative errno of the kernel.
  */
 DELTAPROF_API int deltaprof_attach(struct deltaprof **ret, pid_t pid,
 				   const struct deltaprof_options *options, char *error);

@@ -94,11 +94,13 @@ static bool read_leb128(struct reader *reader, uint64_t *ret)
 	return false;
 }
 
-static bool skip_leb128(struct reader *reader)
+static bool skip_leb128s(struct reader *reader, unsigned int n)
 {
 	uint64_t value;
 
-	return read_leb128(reader, &value);
+	while (n > 0 && read_leb128(reader, &value))
+		n--;
+	return n == 0;
 }
 
 static bool skip_register(struct reader *reader)
@@ -133,10 +135,10 @@ static bool skip_operands(struct reader *reader, uint8_t instruction)
 	case DW_CFA_def_cfa_offset:
 	case DW_CFA_def_cfa_offset_sf:
 	case DW_CFA_GNU_args_size:
-		return skip_leb128(reader);
+		return skip_leb128s(reader, 1);
 	case DW_CFA_def_cfa:
 	case DW_CFA_def_cfa_sf:
-		return skip_leb128(reader) && skip_leb128(reader);
+		return skip_leb128s(reader, 2);
 	case DW_CFA_undefined:
 	case DW_CFA_same_value:
 	case DW_CFA_restore_extended:
@@ -147,7 +149,7 @@ static bool skip_operands(struct reader *reader, uint8_t instruction)
 	case DW_CFA_val_offset_sf:
 	case DW_CFA_register:
 	case DW_CFA_GNU_negative_offset_extended:
-		return skip_register(reader) && skip_leb128(reader);
+		return skip_register(reader) && skip_leb128s(reader, 1);
 	case DW_CFA_def_cfa_expression:
 		return skip_expression(reader);
 	case DW_CFA_expression:
@@ -169,7 +171,7 @@ static bool check_program(struct reader reader)
 		bool good = true;
 
 		if ((byte & 0xc0) == DW_CFA_offset)
-			good = skip_leb128(&reader);
+			good = skip_leb128s(&reader, 1);
 		else if ((byte & 0xc0) == 0)
 			good = skip_operands(&reader, byte);
 		n_remembered += byte == DW_CFA_remember_state;
@@ -258,9 +260,9 @@ static bool skip_numbers(struct reader *reader, uint8_t version)
 	    (!read_u8(reader, &address_bytes) || address_bytes != sizeof(uint64_t) ||
 	     !read_u8(reader, &segment_bytes) || segment_bytes != 0))
 		return false;
-	if (!skip_leb128(reader) || !skip_leb128(reader))
+	if (!skip_leb128s(reader, 2))
 		return false;
-	return version == 1 ? skip(reader, 1) : skip_leb128(reader);
+	return version == 1 ? skip(reader, 1) : skip_leb128s(reader, 1);
 }
 
 static bool check_cie(struct reader reader, struct cie *cie)

@@ -150,6 +150,16 @@ static int run_shuffle(struct machine *machine, const Dwarf_Op *op)
 	}
 }
 
+/* Shifts @a right by @n bits, filling up with its sign. */
+static uint64_t shift_arithmetic(uint64_t a, uint64_t n)
+{
+	uint64_t sign = a >> 63 ? UINT64_MAX : 0;
+
+	if (n == 0)
+		return a;
+	return n < 64 ? a >> n | sign << (64 - n) : sign;
+}
+
 /* What makes one value of two. Returns 1 for any other operation. */
 static int run_binary(uint8_t atom, uint64_t a, uint64_t b, uint64_t *ret)
 {
@@ -179,7 +189,7 @@ static int run_binary(uint8_t atom, uint64_t a, uint64_t b, uint64_t *ret)
 		*ret = b < 64 ? a >> b : 0;
 		return 0;
 	case DW_OP_shra:
-		*ret = (uint64_t)((int64_t)a >> (b < 64 ? b : 63));
+		*ret = shift_arithmetic(a, b);
 		return 0;
 	default:
 		return 1;

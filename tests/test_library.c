@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The public library on a live process (tests/targets/hammer.c), which counts its own allocations:
- * whatever asks, in however many threads, and however often writing fails, what is delivered adds
- * up to that.
- */
+/* The library as its users call it, from many threads at once, against a target that counts. */
+#include "src/deltaprof.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -11,7 +9,6 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,390 +19,449 @@
 
 #include <cmocka.h>
 
-#include "src/deltaprof.h"
-#include "tests/delivered.h"
+#include "tests/library_fixture.h"
 #include "tests/perf_fixture.h"
 
-#define N_ASKING 8
-#define N_TARGET_THREADS "4"
-#define OBJECT_BYTES 64 /* of the target's every object */
-#define ROUNDS 8
-#define BURST_MS 30 /* short enough for the rings, however slow a sanitizer makes their reader */
-#define PAUSE_MS 50
-
-enum { OBJECTS, SPACE, INUSE_OBJECTS, INUSE_SPACE };
-enum { CONTENTIONS, DELAY };
-
-struct hammer {
-	pid_t pid;
-	FILE *says, *hears;
-};
-
-struct fixture {
-	struct hammer hammer;
-	struct deltaprof *process;
-	struct deltaprof_heap_profiler *heap;
-};
-
-static void start_hammer(struct hammer *hammer)
-{
-	int in[2], out[2];
-	char line[64];
-
-	assert_int_equal(pipe(in), 0);
-	assert_int_equal(pipe(out), 0);
-	hammer->pid = fork();
-	assert_true(hammer->pid >= 0);
-	if (hammer->pid == 0) {
-		dup2(in[0], STDIN_FILENO);
-		dup2(out[1], STDOUT_FILENO);
-		close(in[1]);
-		close(out[0]);
-		execl(getenv("DP_HAMMER"), "hammer", "--threads", N_TARGET_THREADS, NULL);
-		_exit(127);
-	}
-	close(in[0]);
-	close(out[1]);
-	hammer->hears = fdopen(in[1], "w");
-	hammer->says = fdopen(out[0], "r");
-	assert_non_null(fgets(line, sizeof(line), hammer->says));
-	assert_int_equal(strncmp(line, "ready ", 6), 0);
-}
-
-static void end_hammer(struct hammer *hammer)
-{
-	fclose(hammer->hears);
-	fclose(hammer->says);
-	waitpid(hammer->pid, NULL, 0);
-}
-
-/* Tells it a command. Returns how many pairs of malloc and free it has made so far. */
-static int64_t tell(struct hammer *hammer, const char *command)
-{
-	char line[64];
-	long long n;
-
-	fprintf(hammer->hears, "%s\n", command);
-	fflush(hammer->hears);
-	assert_non_null(fgets(line, sizeof(line), hammer->says));
-	assert_int_equal(sscanf(line, "{\"pairs\":%lld}", &n), 1);
-	return n;
-}
-
-static void sleep_ms(long ms)
-{
-	nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
-}
-
-/* Lets it work for a moment. Returns its count. */
-static int64_t burst(struct hammer *hammer)
-{
-	tell(hammer, "go");
-	sleep_ms(BURST_MS);
-	return tell(hammer, "stop");
-}
+#define CALLERS 8
+#define OBJECTS (TURNS_THREADS * TURNS_BLOCKS)
 
 static const struct deltaprof_options exact = {
-	.size = sizeof(exact), .heap_rate_bytes = 1, .block_rate_ns = 1};
+	.size = sizeof(exact), .heap_rate_bytes = 1, .block_rate_ns = 1, .seed = 1};
 
-static int set_up(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-	char error[DELTAPROF_ERROR_BYTES] = "";
-
-	assert_non_null(f);
-	start_hammer(&f->hammer);
-	if (deltaprof_attach(&f->process, f->hammer.pid, &exact, error) != 0)
-		fail_msg("%s", error);
-	assert_int_equal(deltaprof_heap_profiler_new(&f->heap, f->process), 0);
-	*state = f;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct fixture *f = *state;
-
-	deltaprof_heap_profiler_free(f->heap);
-	deltaprof_detach(f->process);
-	end_hammer(&f->hammer);
-	free(f);
-	return 0;
-}
-
-static uint64_t n_lost(struct deltaprof *process)
-{
-	struct deltaprof_stats stats = {.size = sizeof(stats)};
-
-	deltaprof_get_stats(process, &stats);
-	return stats.n_lost;
-}
-
-static struct delivered nothing(void)
-{
-	return (struct delivered){.lock = PTHREAD_MUTEX_INITIALIZER};
-}
-
-static void ask(struct deltaprof_heap_profiler *heap, struct delivered *delivered)
-{
-	char error[DELTAPROF_ERROR_BYTES] = "";
-
-	if (deltaprof_heap_profiler_profile(heap, deliver, delivered, error) != 0)
-		fail_msg("%s", error);
-}
-
-/* Threads that all ask one heap profiler and one block profiler. */
-struct asking {
+/* One attach to a target, with what each test may want. */
+struct bench {
+	struct turns turns;
+	struct deltaprof *process;
 	struct deltaprof_heap_profiler *heap;
-	struct deltaprof_block_profiler *block;
-	struct delivered of_heap, of_block;
-	atomic_bool stop;
-	atomic_uint n_failed; /* calls that returned what the writer did */
-	atomic_uint n_wrong;  /* … something else */
+	char error[DELTAPROF_ERROR_BYTES];
 };
 
-static void count(struct asking *asking, int r, const char *error)
+static void bench_open(struct bench *bench)
 {
-	if (r == DELIVERED_FAILS && strcmp(error, "told to fail") == 0)
-		atomic_fetch_add(&asking->n_failed, 1);
-	else if (r != 0)
-		atomic_fetch_add(&asking->n_wrong, 1);
+	*bench = (struct bench){.turns = {.pid = 0}};
+	turns_start(&bench->turns);
+	if (deltaprof_attach(&bench->process, bench->turns.pid, &exact, bench->error) < 0)
+		fail_msg("%s", bench->error);
+	assert_int_equal(deltaprof_heap_profiler_new(&bench->heap, bench->process), 0);
 }
 
-static void *ask_on(void *context)
+static void bench_close(struct bench *bench)
 {
-	struct asking *asking = context;
-	char error[DELTAPROF_ERROR_BYTES] = "";
+	deltaprof_heap_profiler_free(bench->heap);
+	deltaprof_detach(bench->process);
+	turns_end(&bench->turns);
+}
 
-	while (!atomic_load(&asking->stop)) {
-		count(asking,
-		      deltaprof_heap_profiler_profile(asking->heap, deliver, &asking->of_heap,
-						      error),
-		      error);
-		count(asking,
-		      deltaprof_block_profiler_profile(asking->block, deliver, &asking->of_block,
-						       error),
-		      error);
-		sleep_ms(1);
+static void take_heap(struct bench *bench, struct tally *tally)
+{
+	if (deltaprof_heap_profiler_profile(bench->heap, tally_write, tally, bench->error) < 0)
+		fail_msg("%s", bench->error);
+}
+
+/* @tally's sums are of @n turns, and its last profile says what is in use after @n_all of them. */
+static void assert_heap(const struct tally *tally, int n, int n_all)
+{
+	assert_int_equal(tally->sums[0], n * OBJECTS);
+	assert_int_equal(tally->sums[1], n * OBJECTS * TURNS_BLOCK_BYTES);
+	assert_int_equal(tally->last[2], n_all * OBJECTS / 2);
+	assert_int_equal(tally->last[3], n_all * OBJECTS / 2 * TURNS_BLOCK_BYTES);
+}
+
+/* What a crowd of threads does to one profiler. */
+struct crowd {
+	struct deltaprof *process;
+	int (*profile)(struct crowd *crowd, char *error);
+	void *profiler;
+	struct tally tally;
+	atomic_bool stop;
+	atomic_uint n_delivered, n_refused, n_odd;
+};
+
+static int crowd_heap(struct crowd *crowd, char *error)
+{
+	return deltaprof_heap_profiler_profile(crowd->profiler, tally_write, &crowd->tally, error);
+}
+
+static int crowd_block(struct crowd *crowd, char *error)
+{
+	return deltaprof_block_profiler_profile(crowd->profiler, tally_write, &crowd->tally, error);
+}
+
+static void ignore_line(void *context, const char *text)
+{
+	(void)context;
+	(void)text;
+}
+
+/* Everything else that may be called at any time. */
+static void ask_more(struct crowd *crowd)
+{
+	struct deltaprof_stats stats = {.size = sizeof(stats)};
+	struct deltaprof_heap_profiler *own = NULL;
+
+	if (deltaprof_heap_profiler_new(&own, crowd->process) < 0 ||
+	    deltaprof_heap_profiler_start(own) <= 0 ||
+	    deltaprof_state(crowd->process) != DELTAPROF_RUNNING)
+		crowd->n_odd++;
+	deltaprof_heap_profiler_free(own);
+	deltaprof_get_stats(crowd->process, &stats);
+	deltaprof_describe(crowd->process, ignore_line, NULL);
+	deltaprof_cut_at(crowd->process, 0);
+}
+
+static void *ask(void *context)
+{
+	char error[DELTAPROF_ERROR_BYTES];
+	struct crowd *crowd = context;
+
+	while (!atomic_load(&crowd->stop)) {
+		int r = crowd->profile(crowd, error);
+
+		if (r == 0)
+			crowd->n_delivered++;
+		else if (r == -EPIPE && strcmp(error, "the tally would not take it") == 0)
+			crowd->n_refused++;
+		else
+			crowd->n_odd++;
+		ask_more(crowd);
 	}
 	return NULL;
 }
 
-/* Lets the target work while N_ASKING threads ask. Returns its count. */
-static int64_t hammer_while_asking(struct fixture *f, struct asking *asking)
+/* So that a slow profiler (a sanitized one) loses nothing, and more than one gets a part. */
+static void await_deliveries(struct crowd *crowd, unsigned n)
 {
-	pthread_t threads[N_ASKING];
-	int64_t n_pairs = 0;
+	unsigned end = crowd->n_delivered + n;
 
-	for (size_t i = 0; i < N_ASKING; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, ask_on, asking), 0);
-	for (int i = 0; i < ROUNDS; i++) {
-		n_pairs = burst(&f->hammer);
-		sleep_ms(PAUSE_MS);
-	}
-	atomic_store(&asking->stop, true);
-	for (size_t i = 0; i < N_ASKING; i++)
-		pthread_join(threads[i], NULL);
-	return n_pairs;
+	while ((int)(crowd->n_delivered - end) < 0)
+		usleep(1000);
 }
 
-static void check_shared(struct fixture *f, unsigned n_fail)
+/* CALLERS threads ask while the target does @n times @what; then the rest is taken. */
+static void run_crowd(struct crowd *crowd, struct turns *turns, char what, unsigned n)
 {
-	struct asking asking = {.heap = f->heap, .of_heap = nothing(), .of_block = nothing()};
+	pthread_t threads[CALLERS];
 	struct deltaprof_stats stats = {.size = sizeof(stats)};
-	int64_t n_pairs;
+	char error[DELTAPROF_ERROR_BYTES];
 
-	assert_int_equal(deltaprof_block_profiler_new(&asking.block, f->process), 0);
-	/* The first profile reads debug information, which takes its time. */
-	burst(&f->hammer);
-	ask(asking.heap, &asking.of_heap);
-	asking.of_heap.n_fail = asking.of_block.n_fail = n_fail;
-	n_pairs = hammer_while_asking(f, &asking);
-	asking.of_heap.n_fail = asking.of_block.n_fail = 0;
-	ask(asking.heap, &asking.of_heap);
-	assert_int_equal(
-		deltaprof_block_profiler_profile(asking.block, deliver, &asking.of_block, NULL), 0);
-	deltaprof_get_stats(f->process, &stats);
-
-	assert_int_equal(stats.n_lost, 0);
-	assert_int_equal(asking.n_wrong, 0);
-	assert_int_equal(asking.n_failed > 0, n_fail > 0);
-	assert_true(n_pairs > 1000);
-	assert_int_equal(asking.of_heap.sums[OBJECTS], n_pairs);
-	assert_int_equal(asking.of_heap.sums[SPACE], n_pairs * OBJECT_BYTES);
-	assert_int_equal(asking.of_heap.last[INUSE_OBJECTS], 0);
-	assert_int_equal(asking.of_heap.last[INUSE_SPACE], 0);
-	assert_true(asking.of_heap.n_of_contents > 3);
-	assert_int_equal(asking.of_heap.n_gaps, 0);
-	assert_true(stats.n_waits > 0);
-	assert_int_equal(asking.of_block.sums[CONTENTIONS], stats.n_waits);
-	assert_int_equal(asking.of_block.n_gaps, 0);
-	deltaprof_block_profiler_free(asking.block);
-}
-
-static void many_threads_that_ask_one_profiler_get_each_difference_once(void **state)
-{
-	check_shared(*state, 0);
-}
-
-static void what_a_writer_fails_to_write_comes_again(void **state)
-{
-	check_shared(*state, 3);
-}
-
-static void profilers_do_not_take_from_one_another(void **state)
-{
-	struct fixture *f = *state;
-	struct deltaprof_heap_profiler *other = NULL;
-	struct delivered often = nothing(), once = nothing();
-	int64_t n_pairs = 0;
-
-	assert_int_equal(deltaprof_heap_profiler_new(&other, f->process), 0);
-	for (int i = 0; i < ROUNDS; i++) {
-		n_pairs = burst(&f->hammer);
-		ask(other, &often);
+	crowd->tally.fail_every = 3;
+	for (int i = 0; i < CALLERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, ask, crowd), 0);
+	for (unsigned i = 0; i < n; i++) {
+		turns_do(turns, what, 1);
+		await_deliveries(crowd, 2);
 	}
-	ask(f->heap, &once);
-	assert_int_equal(n_lost(f->process), 0);
-	assert_int_equal(often.n_of_contents, ROUNDS);
-	assert_int_equal(often.sums[OBJECTS], n_pairs);
-	assert_int_equal(once.sums[OBJECTS], n_pairs);
-	deltaprof_heap_profiler_free(other);
+	atomic_store(&crowd->stop, true);
+	for (int i = 0; i < CALLERS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(crowd->n_odd, 0);
+	assert_int_equal(crowd->n_delivered, crowd->tally.n_delivered);
+	assert_true(crowd->n_refused > 0);
+	crowd->tally.fail_every = 0;
+	assert_int_equal(crowd->profile(crowd, error), 0);
+	deltaprof_get_stats(crowd->process, &stats);
+	assert_int_equal(stats.n_lost, 0);
 }
 
-static void a_profile_that_is_cut_ends_where_it_was_said(void **state)
+static void many_threads_get_each_heap_delta_exactly_once(void **state)
 {
-	struct fixture *f = *state;
-	struct delivered before = nothing(), again = nothing(), after = nothing();
-	struct timespec now;
-	int64_t n_before, n_pairs;
-
-	n_before = burst(&f->hammer);
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	deltaprof_cut_at(f->process, (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
-	n_pairs = burst(&f->hammer);
-	ask(f->heap, &before);
-	ask(f->heap, &again);
-	deltaprof_cut_at(f->process, 0);
-	ask(f->heap, &after);
-	assert_int_equal(n_lost(f->process), 0);
-	assert_true(n_pairs > n_before);
-	assert_int_equal(before.sums[OBJECTS], n_before);
-	assert_int_equal(again.n_of_contents, 0);
-	assert_int_equal(again.end_ns, before.end_ns);
-	assert_int_equal(after.sums[OBJECTS], n_pairs - n_before);
-}
-
-static void the_end_of_a_process_is_told_and_its_last_profile_can_be_had(void **state)
-{
-	struct fixture *f = *state;
-	struct pollfd end = {.fd = deltaprof_state_fd(f->process), .events = POLLIN};
-	struct delivered delivered = nothing();
-	int64_t n_pairs;
-
-	assert_int_equal(deltaprof_state(f->process), DELTAPROF_RUNNING);
-	assert_int_equal(poll(&end, 1, 0), 0);
-	n_pairs = burst(&f->hammer);
-	kill(f->hammer.pid, SIGKILL);
-	assert_int_equal(poll(&end, 1, 60000), 1);
-	assert_int_equal(deltaprof_state(f->process), DELTAPROF_ENDED);
-	assert_int_equal(deltaprof_stop(f->process), 0);
-	ask(f->heap, &delivered);
-	assert_int_equal(n_lost(f->process), 0);
-	assert_int_equal(delivered.sums[OBJECTS], n_pairs);
-}
-
-static void what_is_not_observed_has_no_profiler(void **state)
-{
-	struct fixture *f = *state;
-	struct deltaprof_options options = exact;
-	struct deltaprof *process;
-	struct deltaprof_heap_profiler *heap = NULL;
-	struct deltaprof_block_profiler *block = NULL;
-
-	options.profiles = DELTAPROF_CONTENTION;
-	assert_int_equal(deltaprof_attach(&process, f->hammer.pid, &options, NULL), 0);
-	assert_int_equal(deltaprof_heap_profiler_new(&heap, process), -EINVAL);
-	assert_null(heap);
-	deltaprof_detach(process);
-	options.profiles = DELTAPROF_HEAP;
-	assert_int_equal(deltaprof_attach(&process, f->hammer.pid, &options, NULL), 0);
-	assert_int_equal(deltaprof_block_profiler_new(&block, process), -EINVAL);
-	assert_int_equal(deltaprof_mutex_profiler_new(&block, process), -EINVAL);
-	assert_null(block);
-	deltaprof_detach(process);
-}
-
-static void expect_no_attach(pid_t pid, int error_number)
-{
-	struct deltaprof *process = NULL;
-	char error[DELTAPROF_ERROR_BYTES] = "";
-
-	assert_int_equal(deltaprof_attach(&process, pid, NULL, error), error_number);
-	assert_null(process);
-	assert_true(strlen(error) > 10);
-	assert_null(strchr(error, '\n'));
-	assert_int_equal(deltaprof_attach(&process, pid, NULL, NULL), error_number);
-}
-
-static void what_cannot_be_attached_to_is_said(void **state)
-{
-	struct hammer ended;
-	siginfo_t info;
+	struct bench bench;
+	struct crowd crowd = {.profile = crowd_heap, .tally = {.function = "keep_block"}};
 
 	(void)state;
-	start_hammer(&ended);
-	fclose(ended.hears);
-	fclose(ended.says);
-	assert_int_equal(waitid(P_PID, (id_t)ended.pid, &info, WEXITED | WNOWAIT), 0);
-	expect_no_attach(ended.pid, -EINVAL);
-	waitpid(ended.pid, NULL, 0);
-	expect_no_attach(ended.pid, -ESRCH);
-	expect_no_attach(0, -ESRCH);
-	expect_no_attach(-1, -ESRCH);
+	bench_open(&bench);
+	crowd.process = bench.process;
+	crowd.profiler = bench.heap;
+	run_crowd(&crowd, &bench.turns, 'a', 20);
+	assert_heap(&crowd.tally, 20, 20);
+	assert_true(crowd.tally.n_nonempty > 1);
+	bench_close(&bench);
 }
 
-/* Of a caller that was compiled with an older, shorter struct. */
-static void options_that_are_not_there_have_their_defaults(void **state)
+static void many_threads_get_each_wait_exactly_once(void **state)
 {
-	struct fixture *f = *state;
-	struct deltaprof_options options = exact;
-	struct deltaprof_stats stats = {.size = offsetof(struct deltaprof_stats, n_lost)};
-	struct deltaprof *process;
+	struct bench bench;
+	struct deltaprof_block_profiler *block = NULL, *mutex = NULL;
+	struct crowd crowd = {.profile = crowd_block, .tally = {.function = "wait_mutex"}};
+	struct tally released = {.function = "release_mutex"};
 
-	options.size = offsetof(struct deltaprof_options, heap_rate_bytes);
-	options.profiles = DELTAPROF_HEAP;
-	assert_int_equal(deltaprof_attach(&process, f->hammer.pid, &options, NULL), 0);
-	burst(&f->hammer);
-	deltaprof_stop(process);
-	stats.n_lost = 42;
-	deltaprof_get_stats(process, &stats);
-	assert_int_equal(stats.n_lost, 42);
-	assert_true(stats.n_events > 0);
-	stats.size = sizeof(stats);
-	deltaprof_get_stats(process, &stats);
-	/* 512 KiB apart, not each of them. */
-	assert_true(stats.n_allocations_sampled < stats.n_allocations / 10);
+	(void)state;
+	bench_open(&bench);
+	assert_int_equal(deltaprof_block_profiler_new(&block, bench.process), 0);
+	assert_int_equal(deltaprof_mutex_profiler_new(&mutex, bench.process), 0);
+	crowd.process = bench.process;
+	crowd.profiler = block;
+	run_crowd(&crowd, &bench.turns, 'w', 5);
+	assert_int_equal(crowd.tally.sums[0], 5 * TURNS_WAITS);
+	assert_int_equal(deltaprof_block_profiler_profile(mutex, tally_write, &released, NULL), 0);
+	assert_int_equal(released.sums[0], 5 * TURNS_WAITS);
+	assert_int_equal(released.sums[1], crowd.tally.sums[1]);
+	deltaprof_block_profiler_free(block);
+	deltaprof_block_profiler_free(mutex);
+	bench_close(&bench);
+}
+
+static void a_writer_that_fails_gets_the_same_delta_again(void **state)
+{
+	struct tally tally = {.function = "keep_block", .fail_every = 1};
+	struct bench bench;
+	int64_t start_ns;
+
+	(void)state;
+	bench_open(&bench);
+	start_ns = deltaprof_heap_profiler_start(bench.heap);
+	turns_do(&bench.turns, 'a', 1);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(deltaprof_heap_profiler_profile(bench.heap, tally_write, &tally,
+								 bench.error),
+				 -EPIPE);
+		assert_string_equal(bench.error, "the tally would not take it");
+		assert_true(deltaprof_heap_profiler_start(bench.heap) == start_ns);
+	}
+	turns_do(&bench.turns, 'a', 1);
+	tally.fail_every = 0;
+	take_heap(&bench, &tally);
+	assert_heap(&tally, 2, 2);
+	assert_true(deltaprof_heap_profiler_start(bench.heap) > start_ns);
+	take_heap(&bench, &tally);
+	assert_heap(&tally, 2, 2);
+	bench_close(&bench);
+}
+
+static void two_profilers_of_one_process_are_independent(void **state)
+{
+	struct tally tally = {.function = "keep_block"}, other_tally = {.function = "keep_block"};
+	struct deltaprof_heap_profiler *other = NULL;
+	struct bench bench;
+
+	(void)state;
+	bench_open(&bench);
+	assert_int_equal(deltaprof_heap_profiler_new(&other, bench.process), 0);
+	for (int i = 1; i <= 2; i++) {
+		turns_do(&bench.turns, 'a', 1);
+		take_heap(&bench, &tally);
+		assert_heap(&tally, i, i);
+	}
+	assert_int_equal(deltaprof_heap_profiler_profile(other, tally_write, &other_tally, NULL),
+			 0);
+	assert_heap(&other_tally, 2, 2);
+	assert_int_equal(other_tally.n_delivered, 1);
+	deltaprof_heap_profiler_free(other);
+	bench_close(&bench);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void a_cut_divides_what_was_before_it_from_what_came_after(void **state)
+{
+	struct tally before = {.function = "keep_block"}, after = {.function = "keep_block"};
+	struct bench bench;
+
+	(void)state;
+	bench_open(&bench);
+	turns_do(&bench.turns, 'a', 2);
+	deltaprof_cut_at(bench.process, now_ns());
+	turns_do(&bench.turns, 'a', 3);
+	take_heap(&bench, &before);
+	assert_heap(&before, 2, 2);
+	deltaprof_cut_at(bench.process, 0);
+	take_heap(&bench, &after);
+	assert_heap(&after, 3, 5);
+	bench_close(&bench);
+}
+
+static void after_a_stop_the_rest_can_be_had_and_nothing_more(void **state)
+{
+	struct tally tally = {.function = "keep_block"};
+	struct bench bench;
+
+	(void)state;
+	bench_open(&bench);
+	turns_do(&bench.turns, 'a', 2);
+	assert_int_equal(deltaprof_stop(bench.process), 0);
+	turns_do(&bench.turns, 'a', 1);
+	take_heap(&bench, &tally);
+	assert_heap(&tally, 2, 2);
+	bench_close(&bench);
+}
+
+static void the_state_descriptor_tells_of_the_end(void **state)
+{
+	struct tally tally = {.function = "keep_block"};
+	struct pollfd end = {.events = POLLIN};
+	struct bench bench;
+
+	(void)state;
+	bench_open(&bench);
+	assert_int_equal(deltaprof_pid(bench.process), bench.turns.pid);
+	assert_string_equal(deltaprof_comm(bench.process), "turns");
+	end.fd = deltaprof_state_fd(bench.process);
+	assert_int_equal(poll(&end, 1, 0), 0);
+	assert_int_equal(deltaprof_state(bench.process), DELTAPROF_RUNNING);
+	turns_do(&bench.turns, 'a', 2);
+	turns_end(&bench.turns);
+	assert_int_equal(poll(&end, 1, 60000), 1);
+	assert_int_equal(deltaprof_state(bench.process), DELTAPROF_ENDED);
+	take_heap(&bench, &tally);
+	assert_int_equal(tally.sums[0], 2 * OBJECTS);
+	bench_close(&bench);
+}
+
+__attribute__((noinline)) static void *own_block(void)
+{
+	void *volatile block = malloc(10);
+
+	return block;
+}
+
+static void of_its_own_process_the_librarys_thread_is_left_out(void **state)
+{
+	struct tally tally = {.function = "own_block", .unwanted = "dp_"};
+	struct deltaprof_heap_profiler *heap = NULL;
+	struct deltaprof *process = NULL;
+	char error[DELTAPROF_ERROR_BYTES];
+
+	(void)state;
+	if (deltaprof_attach(&process, getpid(), &exact, error) < 0)
+		fail_msg("%s", error);
+	assert_int_equal(deltaprof_heap_profiler_new(&heap, process), 0);
+	for (int i = 0; i < 100; i++)
+		free(own_block());
+	/* The first one makes the library's thread allocate a lot. */
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(deltaprof_heap_profiler_profile(heap, tally_write, &tally, error),
+				 0);
+	assert_int_equal(tally.n_unwanted, 0);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	/* A sanitizer's allocator is not the C library's. */
+	assert_int_equal(tally.sums[0], 100);
+	assert_int_equal(tally.sums[1], 1000);
+#endif
+	deltaprof_heap_profiler_free(heap);
 	deltaprof_detach(process);
+}
+
+static void assert_refused(pid_t pid, const struct deltaprof_options *options, int r,
+			   const char *words)
+{
+	struct deltaprof *process = (void *)1;
+	char error[DELTAPROF_ERROR_BYTES] = "";
+
+	assert_int_equal(deltaprof_attach(&process, pid, options, error), r);
+	assert_ptr_equal(process, (void *)1);
+	if (!strstr(error, words) || strchr(error, '\n'))
+		fail_msg("not one sentence with '%s': '%s'", words, error);
+	assert_int_equal(deltaprof_attach(&process, pid, options, NULL), r);
+}
+
+static void *wait_for_end(void *argument)
+{
+	struct target *tid = argument;
+
+	tid->pid = gettid();
+	sem_post(&tid->shared->ready);
+	await(&tid->shared->end);
+	return NULL;
+}
+
+static void what_is_no_process_to_profile_is_refused_in_a_sentence(void **state)
+{
+	static struct shared shared;
+	struct target thread = {.shared = &shared};
+	pthread_t id;
+	siginfo_t info;
+	pid_t zombie = fork();
+
+	(void)state;
+	if (zombie == 0)
+		_exit(0);
+	assert_int_equal(waitid(P_PID, (id_t)zombie, &info, WEXITED | WNOWAIT), 0);
+	assert_refused(zombie, NULL, -EINVAL, "zombie");
+	waitpid(zombie, NULL, 0);
+	assert_refused(zombie, NULL, -ESRCH, "no such process");
+	assert_refused(0, NULL, -ESRCH, "no such process");
+	assert_refused(-1, NULL, -ESRCH, "no such process");
+	if (getpgid(2) == 0)
+		assert_refused(2, NULL, -EINVAL, "kernel thread");
+
+	sem_init(&shared.ready, 0, 0);
+	sem_init(&shared.end, 0, 0);
+	assert_int_equal(pthread_create(&id, NULL, wait_for_end, &thread), 0);
+	await(&shared.ready);
+	assert_refused(thread.pid, NULL, -EINVAL, "thread");
+	sem_post(&shared.end);
+	pthread_join(id, NULL);
+}
+
+static void options_that_make_no_sense_are_refused_in_a_sentence(void **state)
+{
+	struct {
+		struct deltaprof_options known;
+		uint64_t later;
+	} options = {.known = exact};
+
+	(void)state;
+	options.known.size = 0;
+	assert_refused(getpid(), &options.known, -EINVAL, "size");
+	options.known.size = sizeof(exact) - 1;
+	assert_refused(getpid(), &options.known, -EINVAL, "size");
+	options.known.size = sizeof(options);
+	options.later = 1;
+	assert_refused(getpid(), &options.known, -EINVAL, "size");
+	options.known = exact;
+	options.known.profiles = 1 << 5;
+	assert_refused(getpid(), &options.known, -EINVAL, "profiles");
+}
+
+static void a_profiler_of_what_is_not_observed_is_refused(void **state)
+{
+	struct deltaprof_block_profiler *block = (void *)1;
+	struct deltaprof_heap_profiler *heap = (void *)1;
+	struct deltaprof_options options = exact;
+	struct deltaprof *process = NULL;
+	struct turns turns;
+
+	(void)state;
+	turns_start(&turns);
+	options.profiles = DELTAPROF_HEAP;
+	assert_int_equal(deltaprof_attach(&process, turns.pid, &options, NULL), 0);
+	assert_int_equal(deltaprof_block_profiler_new(&block, process), -EINVAL);
+	assert_int_equal(deltaprof_mutex_profiler_new(&block, process), -EINVAL);
+	assert_ptr_equal(block, (void *)1);
+	deltaprof_detach(process);
+	options.profiles = DELTAPROF_CONTENTION;
+	assert_int_equal(deltaprof_attach(&process, turns.pid, &options, NULL), 0);
+	assert_int_equal(deltaprof_heap_profiler_new(&heap, process), -EINVAL);
+	assert_ptr_equal(heap, (void *)1);
+	deltaprof_detach(process);
+	turns_end(&turns);
+	deltaprof_heap_profiler_free(NULL);
+	deltaprof_block_profiler_free(NULL);
+	deltaprof_detach(NULL);
 }
 
 int main(void)
 {
-#define ON_A_TARGET(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		ON_A_TARGET(many_threads_that_ask_one_profiler_get_each_difference_once),
-		ON_A_TARGET(what_a_writer_fails_to_write_comes_again),
-		ON_A_TARGET(profilers_do_not_take_from_one_another),
-		ON_A_TARGET(a_profile_that_is_cut_ends_where_it_was_said),
-		ON_A_TARGET(the_end_of_a_process_is_told_and_its_last_profile_can_be_had),
-		ON_A_TARGET(what_is_not_observed_has_no_profiler),
-		ON_A_TARGET(options_that_are_not_there_have_their_defaults),
-		cmocka_unit_test(what_cannot_be_attached_to_is_said),
+		cmocka_unit_test(many_threads_get_each_heap_delta_exactly_once),
+		cmocka_unit_test(many_threads_get_each_wait_exactly_once),
+		cmocka_unit_test(a_writer_that_fails_gets_the_same_delta_again),
+		cmocka_unit_test(two_profilers_of_one_process_are_independent),
+		cmocka_unit_test(a_cut_divides_what_was_before_it_from_what_came_after),
+		cmocka_unit_test(after_a_stop_the_rest_can_be_had_and_nothing_more),
+		cmocka_unit_test(the_state_descriptor_tells_of_the_end),
+		cmocka_unit_test(of_its_own_process_the_librarys_thread_is_left_out),
+		cmocka_unit_test(what_is_no_process_to_profile_is_refused_in_a_sentence),
+		cmocka_unit_test(options_that_make_no_sense_are_refused_in_a_sentence),
+		cmocka_unit_test(a_profiler_of_what_is_not_observed_is_refused),
 	};
 	int skip = perf_must_skip();
 
-	if (skip)
-		return skip;
-	signal(SIGPIPE, SIG_IGN);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return skip ? skip : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,7 @@ THIRD_PARTY = {
     r"Zydis/.*|Zycore/.*": {"perf"},
     r"bpf/.*": {"perf"},
     r"cmocka\.h": {"tests"},
+    r"deltaprof\.h": {"tests"},  # as installed
 }
 
 # The C library, the compiler and the kernel's user-space headers are everybody's.
