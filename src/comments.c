@@ -127,12 +127,14 @@ static int add_waits(struct dp_pprof *profile, const struct dp_session_stats *be
 		r = add(profile,
 			"unwound: stacks %llu, whole %llu, cut by the copy %llu, no CFI %llu, "
 			"limit %llu, "
-			"broken %llu, frame pointer steps %llu, without registers %llu",
+			"broken %llu, frame pointer steps %llu, without registers %llu, "
+			"corrupt CFI %llu, CFI too large %llu",
 			GREW(unwind.n_stacks), GREW(unwind.n_ends[DP_UNWIND_OUTERMOST]),
 			GREW(unwind.n_ends[DP_UNWIND_STACK_CUT]),
 			GREW(unwind.n_ends[DP_UNWIND_NO_CFI]), GREW(unwind.n_ends[DP_UNWIND_LIMIT]),
 			GREW(unwind.n_ends[DP_UNWIND_BROKEN]), GREW(unwind.n_fp_steps),
-			GREW(n_stacks_missing));
+			GREW(n_stacks_missing), GREW(unwind.n_cfi_bad),
+			GREW(unwind.n_files_no_room));
 	return r;
 }
 

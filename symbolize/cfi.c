@@ -104,6 +104,7 @@ static int open_file(struct dp_cfi *cfi, uint32_t id, const struct dp_cfi_file *
 		module->tried = true;
 		cfi->n_file_bytes += module->file.n_bytes;
 		cfi->stats.n_files_no_room += r == -EFBIG;
+		cfi->stats.n_entries_bad += module->file.n_bad;
 	}
 	*ret = &module->file;
 	return 0;

@@ -102,6 +102,7 @@ const Dwarf_Op *dp_cfi_expression(const struct dp_cfi *cfi, int32_t i, size_t *r
 struct dp_cfi_stats {
 	uint64_t n_flushes;	  /* all rules forgotten to make room for new ones */
 	uint64_t n_files_no_room; /* files whose CFI is not used for its size */
+	uint64_t n_entries_bad;	  /* corrupt CFI that was refused (cfi_check.h) */
 };
 
 void dp_cfi_get_stats(const struct dp_cfi *cfi, struct dp_cfi_stats *ret);

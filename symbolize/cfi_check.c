@@ -40,6 +40,7 @@ struct checker {
 	bool is_eh;
 	struct cie *cies; /* the good ones, by offset */
 	size_t n_cies, capacity;
+	uint64_t n_bad;
 	uint8_t *entries; /* one bit a byte: an FDE begins here */
 };
 
@@ -326,7 +327,7 @@ static bool check_fde(const struct checker *checker, const struct entry *entry)
  * The entry at *@offset, which is moved behind it. Returns false at the end of the section, which
  * is made to lie where no more entries can be read.
  */
-static bool next_entry(const struct checker *checker, size_t *offset, struct entry *ret)
+static bool next_entry(struct checker *checker, size_t *offset, struct entry *ret)
 {
 	struct dp_cfi_section *frames = checker->frames;
 	uint8_t *bytes;
@@ -341,6 +342,7 @@ static bool next_entry(const struct checker *checker, size_t *offset, struct ent
 	/* 0xffffffff, the 64-bit format, is among what is too long; libdw reads no shorter one. */
 	if (length <= sizeof(id) || length > frames->n_bytes - *offset) {
 		frames->n_bytes = *offset - sizeof(length);
+		checker->n_bad++;
 		return false;
 	}
 	id = get_u32(bytes);
@@ -356,10 +358,11 @@ static bool next_entry(const struct checker *checker, size_t *offset, struct ent
 }
 
 /* Makes libdw refuse a CIE for its version, an FDE for a CIE that lies outside. */
-static void spoil(const struct checker *checker, const struct entry *entry)
+static void spoil(struct checker *checker, const struct entry *entry)
 {
 	uint8_t *id = checker->frames->bytes + entry->offset + sizeof(uint32_t);
 
+	checker->n_bad++;
 	if (entry->is_cie)
 		id[sizeof(uint32_t)] = UINT8_MAX;
 	else
@@ -434,7 +437,8 @@ static bool check_table(const struct checker *checker, const struct dp_cfi_secti
 	return true;
 }
 
-int dp_cfi_check(struct dp_cfi_section *frames, bool is_eh, struct dp_cfi_section *table)
+int dp_cfi_check(struct dp_cfi_section *frames, bool is_eh, struct dp_cfi_section *table,
+		 uint64_t *n_bad)
 {
 	struct checker checker = {.frames = frames, .is_eh = is_eh};
 	int r = -ENOMEM;
@@ -446,8 +450,11 @@ int dp_cfi_check(struct dp_cfi_section *frames, bool is_eh, struct dp_cfi_sectio
 	if (r < 0)
 		goto out;
 	check_fdes(&checker);
-	if (table && !check_table(&checker, table))
+	if (table && !check_table(&checker, table)) {
 		table->n_bytes = 0;
+		checker.n_bad++;
+	}
+	*n_bad += checker.n_bad;
 out:
 	free(checker.cies);
 	free(checker.entries);

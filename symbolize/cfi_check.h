@@ -20,8 +20,10 @@ struct dp_cfi_section {
  *
  * @frames: .eh_frame, or .debug_frame if !@is_eh.
  * @table: .eh_frame_hdr; NULL if there is none.
+ * *@n_bad: grows by what was refused: each entry, a section's end, the table.
  * Returns 0 or -ENOMEM. Source: Linux Standard Base Core 5.0, section 10.6; DWARF 5, section 6.4.1.
  */
-int dp_cfi_check(struct dp_cfi_section *frames, bool is_eh, struct dp_cfi_section *table);
+int dp_cfi_check(struct dp_cfi_section *frames, bool is_eh, struct dp_cfi_section *table,
+		 uint64_t *n_bad);
 
 #endif

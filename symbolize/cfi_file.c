@@ -187,12 +187,13 @@ static void write_headers(struct dp_cfi_file *file, const struct dp_cfi_section 
 	memcpy(file->bytes + names_at, made_names, sizeof(made_names));
 }
 
-static int check(struct dp_cfi_section *sections)
+static int check(struct dp_cfi_section *sections, uint64_t *n_bad)
 {
 	int r = dp_cfi_check(&sections[EH_FRAME], true,
-			     sections[EH_FRAME_HDR].n_bytes ? &sections[EH_FRAME_HDR] : NULL);
+			     sections[EH_FRAME_HDR].n_bytes ? &sections[EH_FRAME_HDR] : NULL,
+			     n_bad);
 
-	return r < 0 ? r : dp_cfi_check(&sections[DEBUG_FRAME], false, NULL);
+	return r < 0 ? r : dp_cfi_check(&sections[DEBUG_FRAME], false, NULL, n_bad);
 }
 
 /* Puts the sections together to an ELF file. They then lie in it. */
@@ -218,7 +219,7 @@ static int make_image(struct dp_cfi_file *file, struct dp_cfi_section *sections,
 		sections[i].bytes = file->bytes + at;
 		at += sections[i].n_bytes + GAP_BYTES;
 	}
-	r = check(sections);
+	r = check(sections, &file->n_bad);
 	if (r == 0)
 		write_headers(file, sections, headers_at, names_at);
 	return r;

@@ -16,6 +16,7 @@ struct dp_cfi_file {
 	Elf *elf;
 	Dwarf *dwarf;
 	Dwarf_CFI *eh_frame, *debug_frame; /* NULL: there is none */
+	uint64_t n_bad;			   /* what was refused (cfi_check.h) */
 };
 
 /*

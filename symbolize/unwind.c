@@ -343,4 +343,5 @@ void dp_unwinder_get_stats(const struct dp_unwinder *unwinder, struct dp_unwind_
 	*ret = unwinder->stats;
 	ret->n_no_room = cfi.n_flushes;
 	ret->n_files_no_room = cfi.n_files_no_room;
+	ret->n_cfi_bad = cfi.n_entries_bad;
 }

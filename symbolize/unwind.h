@@ -56,6 +56,7 @@ struct dp_unwind_stats {
 	uint64_t n_trampolines;	  /* of pending return probes, seen through */
 	uint64_t n_no_room;	  /* how often all rules were forgotten to make room for new ones */
 	uint64_t n_files_no_room; /* files whose CFI was not read for its size */
+	uint64_t n_cfi_bad; /* entries, ends of sections and tables of CFI refused as corrupt */
 };
 
 /* @modules: borrowed, must outlive it. Returns 0 or -ENOMEM. */
