@@ -98,13 +98,13 @@ static int open_file(struct dp_cfi *cfi, uint32_t id, const struct dp_cfi_file *
 	module = &cfi->files[id];
 	if (!module->tried) {
 		r = dp_cfi_file_open(&module->file, cfi->modules, id,
-				     MAX_FILE_BYTES - cfi->n_file_bytes);
+				     MAX_FILE_BYTES - cfi->n_file_bytes,
+				     &cfi->stats.n_entries_bad);
 		if (r == -ENOMEM)
 			return r;
 		module->tried = true;
 		cfi->n_file_bytes += module->file.n_bytes;
 		cfi->stats.n_files_no_room += r == -EFBIG;
-		cfi->stats.n_entries_bad += module->file.n_bad;
 	}
 	*ret = &module->file;
 	return 0;
@@ -146,6 +146,11 @@ static int make_cfa(struct dp_cfi *cfi, Dwarf_Frame *frame, struct dp_cfi_other 
 		rule->cfa_register = (uint8_t)operations[0].number;
 		rule->cfa_offset = (int32_t)operations[0].number2;
 		return 0;
+	}
+	/* The CFA cannot be had from itself. */
+	for (size_t i = 0; i < n; i++) {
+		if (operations[i].atom == DW_OP_call_frame_cfa)
+			return -ENOENT;
 	}
 	r = keep_expression(cfi, operations, n);
 	if (r < 0)

@@ -197,7 +197,8 @@ static int check(struct dp_cfi_section *sections, uint64_t *n_bad)
 }
 
 /* Puts the sections together to an ELF file. They then lie in it. */
-static int make_image(struct dp_cfi_file *file, struct dp_cfi_section *sections, size_t max_bytes)
+static int make_image(struct dp_cfi_file *file, struct dp_cfi_section *sections, size_t max_bytes,
+		      uint64_t *n_bad)
 {
 	const size_t align = sizeof(uint64_t);
 	size_t at = sizeof(Elf64_Ehdr) + GAP_BYTES, names_at, headers_at;
@@ -219,7 +220,7 @@ static int make_image(struct dp_cfi_file *file, struct dp_cfi_section *sections,
 		sections[i].bytes = file->bytes + at;
 		at += sections[i].n_bytes + GAP_BYTES;
 	}
-	r = check(sections, &file->n_bad);
+	r = check(sections, n_bad);
 	if (r == 0)
 		write_headers(file, sections, headers_at, names_at);
 	return r;
@@ -240,7 +241,7 @@ static int open_image(struct dp_cfi_file *file, const struct dp_cfi_section *sec
 }
 
 int dp_cfi_file_open(struct dp_cfi_file *ret, const struct dp_modules *modules, uint32_t id,
-		     size_t max_bytes)
+		     size_t max_bytes, uint64_t *n_bad)
 {
 	struct dp_cfi_section sections[N_SECTIONS] = {0};
 	struct dp_cfi_file file = {0};
@@ -254,7 +255,7 @@ int dp_cfi_file_open(struct dp_cfi_file *ret, const struct dp_modules *modules, 
 		find_segments(elf, sections);
 	if (sections[EH_FRAME].n_bytes == 0 && sections[DEBUG_FRAME].n_bytes == 0)
 		goto out;
-	r = make_image(&file, sections, max_bytes);
+	r = make_image(&file, sections, max_bytes, n_bad);
 	if (r == 0)
 		r = open_image(&file, sections);
 	if (r == 0) {

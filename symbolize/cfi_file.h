@@ -16,7 +16,6 @@ struct dp_cfi_file {
 	Elf *elf;
 	Dwarf *dwarf;
 	Dwarf_CFI *eh_frame, *debug_frame; /* NULL: there is none */
-	uint64_t n_bad;			   /* what was refused (cfi_check.h) */
 };
 
 /*
@@ -24,11 +23,12 @@ struct dp_cfi_file {
  *
  * @max_bytes: takes no more memory than this, but for what libdw makes of the entries it is asked
  * for.
+ * *@n_bad: grows by what was refused as corrupt (cfi_check.h), whatever is returned.
  * @ret: to be closed. Returns 0; -ENOENT (no such module, opaque, or without anything usable);
  * -EFBIG; or -ENOMEM.
  */
 int dp_cfi_file_open(struct dp_cfi_file *ret, const struct dp_modules *modules, uint32_t id,
-		     size_t max_bytes);
+		     size_t max_bytes, uint64_t *n_bad);
 
 /* Closes it, after everything that borrows from it. */
 void dp_cfi_file_close(struct dp_cfi_file *file);
