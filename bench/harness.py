@@ -19,6 +19,9 @@ class BenchError(Exception):
     """Something that keeps a row or a section from being measured; the text is printed."""
 
 
+FAILURES = (BenchError, OSError, subprocess.SubprocessError)
+
+
 # ---- processes ------------------------------------------------------------------------------
 
 
@@ -90,9 +93,9 @@ def read_line(stream, timeout):
 class Loop:
     """bench_loop, alive over many windows."""
 
-    def __init__(self, binary, threads=1, wrapper=(), env=None):
+    def __init__(self, binary, threads=1, wrapper=(), env=None, arguments=()):
         self.process = subprocess.Popen(
-            [*wrapper, binary, "-t", str(threads)], stdin=subprocess.PIPE, bufsize=0,
+            [*wrapper, binary, "-t", str(threads), *arguments], stdin=subprocess.PIPE, bufsize=0,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if wrapper else None, env=env)
         self.pid = int(self._answer("ready", 30)[0])
 

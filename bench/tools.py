@@ -153,10 +153,12 @@ def profile_comments(path):
 class Deltaprof(Tool):
     """Our own command; with no @arguments as a user starts it who changes nothing."""
 
-    def __init__(self, binary, sites, directory, name, arguments=(), interval="1h"):
+    def __init__(self, binary, sites, directory, name, arguments=(), interval="1h",
+                 profile="heap"):
         super().__init__(sites)
         self.binary, self.directory, self.name = binary, directory, name
         self.arguments = [*arguments, "--interval", interval]
+        self.profile = profile  # the one whose comments are read
         if not os.access(binary, os.X_OK):
             self.missing = f"{os.path.basename(binary)} is not built"
 
@@ -176,7 +178,7 @@ class Deltaprof(Tool):
             raise BenchError(" | ".join(said) or str(error)) from error
 
     def files(self):
-        return sorted(glob.glob(f"{self.directory}/*-heap-*.pb.gz"))
+        return sorted(glob.glob(f"{self.directory}/*-{self.profile}-*.pb.gz"))
 
     def counts(self, topic):
         """The figures of the last file's comment "TOPIC: NAME N, NAME N, ..."."""
