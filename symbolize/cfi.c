@@ -98,8 +98,7 @@ static int open_file(struct dp_cfi *cfi, uint32_t id, const struct dp_cfi_file *
 	module = &cfi->files[id];
 	if (!module->tried) {
 		r = dp_cfi_file_open(&module->file, cfi->modules, id,
-				     MAX_FILE_BYTES - cfi->n_file_bytes,
-				     &cfi->stats.n_entries_bad);
+				     MAX_FILE_BYTES - cfi->n_file_bytes, &cfi->stats.n_entries_bad);
 		if (r == -ENOMEM)
 			return r;
 		module->tried = true;
