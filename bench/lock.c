@@ -151,7 +151,7 @@ static void finish(struct pool *pool, const pthread_t *threads)
 int main(int argc, char **argv)
 {
 	struct pool pool = {.n_threads = 1, .n_spins = 5000};
-	pthread_t threads[MAX_THREADS];
+	pthread_t threads[MAX_THREADS] = {0};
 	int option, r;
 
 	while ((option = getopt(argc, argv, "t:w:")) != -1) {

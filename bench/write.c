@@ -328,7 +328,7 @@ static void writer_close(struct writer *writer)
 static int measure(struct writer *writer)
 {
 	struct listing listing = {.writer = writer};
-	uint64_t first_ns[N_STAGES], second_ns[N_STAGES];
+	uint64_t first_ns[N_STAGES] = {0}, second_ns[N_STAGES] = {0};
 	int r = writer_open(writer);
 
 	if (r == 0)
