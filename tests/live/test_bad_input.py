@@ -4,6 +4,7 @@
 
 import glob
 import os
+import random
 import shutil
 import subprocess
 import tempfile
@@ -20,7 +21,7 @@ from harness import (
     process_state,
     run_profiler,
 )
-from profiles import Profile, sum_stacks
+from profiles import FILE_NAME, Profile, Raw, sum_stacks
 
 CAP_SYS_RESOURCE = 24
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
@@ -324,6 +325,51 @@ class DescriptorLimitTest(BadInputTest):
         )  # fmt: skip
         self.assert_clean_text(target)
         self.assertEqual(target.quit(), 0)
+
+
+class CorruptFileTest(BadInputTest):
+    """A program that runs well, and whose file lies about itself in all that only others read."""
+
+    SECTIONS = (".symtab", ".strtab", ".eh_frame", ".debug_info", ".debug_abbrev", ".debug_line", ".debug_str")
+
+    def corrupt_copy(self, seed):
+        path = os.path.join(self.directory, f"waits-{seed}")
+        shutil.copy(os.path.join(TARGETS, "waits"), path)
+        headers = subprocess.run(
+            ["readelf", "-SW", path], check=True, capture_output=True, text=True
+        ).stdout  # fmt: skip
+        random_ = random.Random(seed)
+        n_sections = 0
+        with open(path, "r+b") as file:
+            for line in headers.splitlines():
+                words = line.partition("]")[2].split()
+                if not words or words[0] not in self.SECTIONS:
+                    continue
+                start, size = int(words[3], 16), int(words[4], 16)
+                n_sections += 1
+                for _ in range(max(1, size // 40)):
+                    file.seek(start + random_.randrange(size))
+                    file.write(bytes([random_.randrange(256)]))
+        self.assertEqual(n_sections, len(self.SECTIONS))
+        return path
+
+    def test_corrupt_elf_dwarf_and_cfi_cost_names_and_nothing_else(self):
+        for seed in range(6):
+            target = self.target("waits", path=self.corrupt_copy(seed))
+            profiler = self.profile(target, "-e", "heap,mutex,block", "--block-rate", "1ns", "-i", "1h")
+            target.ask("go mutex,crowd 20 2000")
+            profiler.stop()
+            self.assertEqual(profiler.wait(), 0, profiler.stderr)
+            profiles = {FILE_NAME.match(os.path.basename(p.path))["profile"]: p for p in profiler.profiles()}
+            self.assertEqual(sorted(profiles), ["block", "heap", "mutex"])
+            for profile in profiles.values():
+                Raw(profile.path)
+            block = profiles["block"]
+            self.assertGreaterEqual(block.totals()[0], 20)
+            # The C library's names are as ever.
+            names = {name for sample in block.samples for name in block.names(sample)}
+            self.assertTrue({"pthread_mutex_lock", "__pthread_mutex_lock", "___pthread_mutex_lock"} & names, names)
+            self.assertEqual(target.quit(), 0)
 
 
 if __name__ == "__main__":
