@@ -410,6 +410,8 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 		dp_unwinder_get_stats(session->unwinder, &ret->unwind);
 	}
 	ret->n_stacks = dp_stacks_count(session->stacks);
+	ret->n_stacks_truncated = session->interner.n_truncated;
+	ret->n_stacks_cut = session->interner.n_cut;
 	ret->n_stacks_overflowed = dp_stacks_overflowed(session->stacks);
 	ret->n_unknown_probes = session->n_unknown_probes;
 	ret->n_stacks_missing = session->interner.n_missing;

@@ -202,6 +202,20 @@ class ContentTest(LiveTest):
         # The oracle prints the same.
         self.assertEqual(Raw(profile.path).comments, profile.comments)
 
+    def test_a_stack_beyond_the_kernels_limit_counts_as_truncated(self):
+        with open("/proc/sys/kernel/perf_event_max_stack", encoding="ascii") as file:
+            limit = int(file.read())
+        for depth, n_truncated in ((0, 0), (limit + 10, 1)):
+            target = self.target("hammer", "--depth", str(depth))
+            profiler = self.profile(target, "-e", "heap", "--heap-rate", "1", "-i", "1h")
+            target.ask("go")
+            target.ask("stop")
+            profiler.stop()
+            self.assertEqual(profiler.wait(), 0, profiler.stderr)
+            (profile,) = profiler.profiles()
+            self.assertEqual(profile.comment().numbers("stacks")["truncated"], n_truncated)
+            self.assertEqual(target.quit(), 0)
+
     def test_mappings_carry_the_build_ids_of_their_files(self):
         target, _, profile = self.run_truth("--heap-rate", "1")
         paths = set()

@@ -2,13 +2,14 @@
 /*
  * hammer: threads that call malloc and free as fast as they can until they are told to stop.
  *
- *   hammer [--threads N] [--idle N] [--size BYTES]
+ *   hammer [--threads N] [--idle N] [--size BYTES] [--depth N]
  *   go       start hammering (again)
  *   report   pairs made so far; the threads need not rest
  *   stop     let the threads rest; answers when they do
  *   quit     exit
  *
- * --idle adds threads that do nothing but wait, for what depends on the number of threads.
+ * --depth makes each call from so many functions deeper. --idle adds threads that do nothing but
+ * wait, for what depends on the number of threads.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -25,7 +26,7 @@ static struct counter {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static unsigned n_threads = 1, n_idle, n_resting, n_bytes = 64;
+static unsigned n_threads = 1, n_idle, n_resting, n_depth, n_bytes = 64;
 static atomic_bool running;
 
 KEEP void *leaf_hammer(size_t size);
@@ -37,11 +38,20 @@ KEEP void *leaf_hammer(size_t size)
 	return object;
 }
 
+KEEP void *hammer_deep(unsigned depth);
+KEEP void *hammer_deep(unsigned depth)
+{
+	void *object = depth == 1 ? leaf_hammer(n_bytes) : hammer_deep(depth - 1);
+
+	STAY();
+	return object;
+}
+
 KEEP void hammer_run(struct counter *counter);
 KEEP void hammer_run(struct counter *counter)
 {
 	while (atomic_load_explicit(&running, memory_order_relaxed)) {
-		unsigned char *object = leaf_hammer(n_bytes);
+		unsigned char *object = n_depth ? hammer_deep(n_depth) : leaf_hammer(n_bytes);
 
 		if (!object)
 			_exit(4);
@@ -119,6 +129,8 @@ int main(int argc, char **argv)
 			n_idle = n;
 		else if (strcmp(argv[i], "--size") == 0 && n > 0)
 			n_bytes = n;
+		else if (strcmp(argv[i], "--depth") == 0)
+			n_depth = n;
 		else
 			return 2;
 	}
