@@ -16,13 +16,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "perf/merge.h"
 #include "perf/record.h"
 #include "perf/ring.h"
 #include "src/allocator.h"
+#include "src/base/clock.h"
 #include "src/base/hash.h"
 #include "src/delta.h"
 #include "src/heap.h"
@@ -89,14 +89,6 @@ struct line {
 	uint64_t n_taken;
 	uint64_t n_delivered; /* allocations that came out as differences */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* ---- the generator -------------------------------------------------------------------------- */
 
@@ -378,13 +370,13 @@ static int run(struct line *line, struct generator *generator, uint64_t n_events
 			;
 		written_ns = generator->time_ns;
 		last = generator->n_events == n_events;
-		start_ns = now_ns();
+		start_ns = dp_monotonic_ns();
 		r = one_round(line, last ? UINT64_MAX : watermark_ns);
 		if (r >= 0 && line->until == DELTA && (last || line->n_taken >= next_pass)) {
 			next_pass = line->n_taken + EVENTS_PER_PASS;
 			r = pass(line);
 		}
-		total_ns += now_ns() - start_ns;
+		total_ns += dp_monotonic_ns() - start_ns;
 		watermark_ns = written_ns;
 	} while (r >= 0 && !last);
 	*ret_ns = total_ns;

@@ -20,13 +20,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "encode/gzip.h"
 #include "encode/pprof.h"
 #include "encode/sink.h"
 #include "src/base/array.h"
+#include "src/base/clock.h"
 #include "src/base/frame.h"
 #include "src/base/hash.h"
 #include "src/delta.h"
@@ -64,14 +64,6 @@ struct writer {
 	uint64_t n_locations;
 	size_t file_bytes;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* ---- the stacks ----------------------------------------------------------------------------- */
 
@@ -255,13 +247,13 @@ static const struct dp_pprof_header *header(void)
 }
 
 /* Runs the next stage unless one failed, and leaves at ns[@stage] how long it took. */
-#define TIMED(stage, call)                       \
-	do {                                     \
-		uint64_t start_ns = now_ns();    \
-                                                 \
-		if (r == 0)                      \
-			r = (call);              \
-		ns[stage] = now_ns() - start_ns; \
+#define TIMED(stage, call)                                \
+	do {                                              \
+		uint64_t start_ns = dp_monotonic_ns();    \
+                                                          \
+		if (r == 0)                               \
+			r = (call);                       \
+		ns[stage] = dp_monotonic_ns() - start_ns; \
 	} while (0)
 
 static int write_interval(struct writer *writer, uint64_t ns[N_STAGES])

@@ -21,6 +21,7 @@
 #include "perf/merge.h"
 #include "perf/ring.h"
 #include "perf/tracefs.h"
+#include "src/base/clock.h"
 #include "src/base/map.h"
 
 /* All rings together; each at least MIN_RING_BYTES and at most MAX_RING_BYTES. */
@@ -73,14 +74,6 @@ struct dp_sampler {
 	unsigned n_enable_again; /* rounds */
 	struct dp_sampler_stats stats;
 };
-
-uint64_t dp_sampler_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static size_t choose_ring_bytes(size_t n_cpus)
 {
@@ -292,7 +285,7 @@ static int open_events(struct dp_sampler *sampler, const struct dp_sampler_optio
 	r = dp_attach_open(&sampler->attach, &attach, err);
 	if (r < 0)
 		return r;
-	sampler->attached_ns = dp_sampler_now_ns();
+	sampler->attached_ns = dp_monotonic_ns();
 	late = dp_attach_late_threads(sampler->attach, &n_late);
 	for (size_t i = 0; i < n_late; i++) {
 		if (dp_map_set(&sampler->owners, (uint64_t)late[i], (uint64_t)late[i]) < 0)
@@ -395,7 +388,7 @@ static void read_ring(struct dp_sampler *sampler, size_t i)
 
 void dp_sampler_round(struct dp_sampler *sampler)
 {
-	uint64_t now_ns = dp_sampler_now_ns();
+	uint64_t now_ns = dp_monotonic_ns();
 
 	if (sampler->n_enable_again > 0) {
 		sampler->n_enable_again--;

@@ -103,7 +103,4 @@ void dp_sampler_get_stats(struct dp_sampler *sampler, struct dp_sampler_stats *r
 /* Threads that events were opened on, and file descriptors held. */
 void dp_sampler_get_size(const struct dp_sampler *sampler, size_t *ret_threads, size_t *ret_fds);
 
-/* CLOCK_MONOTONIC, as the events' time. */
-uint64_t dp_sampler_now_ns(void);
-
 #endif

@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "src/base/clock.h"
 #include "src/base/frame.h"
 #include "src/profiler.h"
 #include "src/session.h"
@@ -212,7 +213,7 @@ static void run_attach(struct deltaprof *process, void *argument)
 		dp_error_set(&attach->err, attach->r, "pid %d: out of memory", process->pid);
 		return;
 	}
-	process->started_ns = dp_sampler_now_ns();
+	process->started_ns = dp_monotonic_ns();
 	memcpy(process->comm, dp_session_target(process->session)->comm, sizeof(process->comm));
 }
 
@@ -221,7 +222,7 @@ static uint64_t random_seed(void)
 	uint64_t seed;
 
 	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-		seed = dp_sampler_now_ns();
+		seed = dp_monotonic_ns();
 	return seed;
 }
 
@@ -368,7 +369,7 @@ static void run_stop(struct deltaprof *process, void *argument)
 	process->cut_ns = UINT64_MAX;
 	*r = dp_session_stop(process->session);
 	/* Here the last profiles end, all of them. */
-	process->cut_ns = dp_sampler_now_ns();
+	process->cut_ns = dp_monotonic_ns();
 }
 
 int deltaprof_stop(struct deltaprof *process)
@@ -537,7 +538,7 @@ struct build {
 static void run_build(struct deltaprof *process, void *argument)
 {
 	struct build *build = argument;
-	uint64_t now_ns = dp_sampler_now_ns();
+	uint64_t now_ns = dp_monotonic_ns();
 	uint64_t cut_ns = process->cut_ns < now_ns ? process->cut_ns : now_ns;
 
 	build->r = dp_session_cut(process->session, cut_ns);

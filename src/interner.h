@@ -21,10 +21,10 @@ struct dp_interner {
 	const struct dp_space *space;
 	struct dp_stacks *stacks;
 	struct dp_stack_cache *cache;
-	struct dp_unwinder *unwinder; /* NULL where contention is not observed */
-	struct dp_locks *locks;	      /* NULL likewise */
-	struct dp_pairing *pairing;   /* NULL where the heap is not observed */
-	size_t max_callchain;	      /* what the kernel limits callchains to */
+	struct dp_unwinder *unwinder;	  /* NULL where contention is not observed */
+	struct dp_locks *locks;		  /* NULL likewise */
+	const struct dp_pairing *pairing; /* NULL where the heap is not observed */
+	size_t max_callchain;		  /* what the kernel limits callchains to */
 
 	/* Counters; the stacks are distinct ones. */
 	uint64_t n_truncated; /* as long as the kernel's limit: there may be more */

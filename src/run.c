@@ -13,14 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "encode/sink.h"
+#include "src/base/clock.h"
 #include "src/launch.h"
 #include "src/tracked.h"
 
-#define NS_PER_SECOND ((uint64_t)1000 * 1000 * 1000)
 #define NS_PER_MS ((uint64_t)1000 * 1000)
 #define MAX_INTERVALS_BEHIND 16
 #define COMMAND_POLL_MS 100
@@ -41,14 +40,6 @@ struct run {
 	int last_r;		  /* how the last writes of processes that are done with went */
 	struct dp_error last_err; /* what there is to say of it */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
-}
 
 static int open_signals(struct run *run, struct dp_error *err)
 {
@@ -105,9 +96,8 @@ static int open_command(struct run *run, const struct dp_launch_signals *signals
 		return r;
 	}
 	if (dp_launch_is_late(run->launch) && run->options->verbosity >= 0)
-		dp_say("the command's loader does not say when it has mapped the libraries: what "
-		       "their "
-		       "constructors allocate is missed");
+		dp_say("the command's loader does not say when it has mapped the libraries: "
+		       "what their constructors allocate is missed");
 	pid = dp_launch_pid(run->launch);
 	r = open_all(run, &pid, 1, err);
 	if (r == 0)
@@ -172,7 +162,7 @@ static void read_signals(struct run *run)
 /* Waits until @deadline_ns, a signal, or the end of a process. Returns 0 or a negative errno. */
 static int wait_until(struct run *run, uint64_t deadline_ns)
 {
-	uint64_t at_ns = now_ns();
+	uint64_t at_ns = dp_monotonic_ns();
 	uint64_t sleep_ms = deadline_ns > at_ns ? (deadline_ns - at_ns) / NS_PER_MS + 1 : 0;
 	nfds_t n = 0;
 
@@ -219,7 +209,7 @@ static void cut_all_at(struct run *run, uint64_t at_ns)
  */
 static uint64_t next_due(uint64_t due_ns, uint64_t interval_ns)
 {
-	uint64_t at_ns = now_ns();
+	uint64_t at_ns = dp_monotonic_ns();
 
 	if (at_ns > due_ns && (at_ns - due_ns) / interval_ns > MAX_INTERVALS_BEHIND)
 		due_ns += (at_ns - due_ns) / interval_ns * interval_ns;
@@ -229,7 +219,7 @@ static uint64_t next_due(uint64_t due_ns, uint64_t interval_ns)
 static int loop(struct run *run, struct dp_error *err)
 {
 	const struct dp_options *options = run->options;
-	uint64_t start_ns = now_ns();
+	uint64_t start_ns = dp_monotonic_ns();
 	uint64_t end_ns = options->duration_ns ? start_ns + options->duration_ns : UINT64_MAX;
 	uint64_t due_ns = start_ns + options->interval_ns;
 
@@ -239,9 +229,9 @@ static int loop(struct run *run, struct dp_error *err)
 
 		if (r < 0)
 			return dp_error_set(err, r, "poll: %s", strerror(-r));
-		if (due_ns >= end_ns && now_ns() >= end_ns)
+		if (due_ns >= end_ns && dp_monotonic_ns() >= end_ns)
 			break;
-		if (run->stopped || now_ns() < due_ns || due_ns >= end_ns)
+		if (run->stopped || dp_monotonic_ns() < due_ns || due_ns >= end_ns)
 			continue;
 		for (size_t i = 0; i < run->n_tracked; i++) {
 			struct dp_error failed;

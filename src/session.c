@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "perf/arch.h"
+#include "src/base/clock.h"
 #include "src/base/frame.h"
 #include "src/delta.h"
 #include "src/interner.h"
@@ -370,7 +371,7 @@ int dp_session_cut(struct dp_session *session, uint64_t cut_ns)
 int dp_session_stop(struct dp_session *session)
 {
 	dp_sampler_disable(session->sampler);
-	return dp_session_cut(session, dp_sampler_now_ns());
+	return dp_session_cut(session, dp_monotonic_ns());
 }
 
 enum dp_session_state dp_session_state(const struct dp_session *session)

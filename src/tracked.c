@@ -4,12 +4,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "encode/sink.h"
-
-#define NS_PER_SECOND ((uint64_t)1000 * 1000 * 1000)
+#include "src/base/clock.h"
 
 /* What a writer needs to know. */
 struct file {
@@ -17,14 +15,6 @@ struct file {
 	char name[DP_SINK_NAME_MAX];
 	size_t n_bytes; /* written */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
-}
 
 void dp_say(const char *text)
 {
@@ -86,7 +76,7 @@ int dp_tracked_open(struct dp_tracked *tracked, const struct dp_options *options
 		return dp_error_set(err, r, "pid %d: %s", pid, strerror(-r));
 	tracked->shown.size = sizeof(tracked->shown);
 	deltaprof_get_stats(tracked->process, &tracked->shown);
-	tracked->shown_ns = now_ns();
+	tracked->shown_ns = dp_monotonic_ns();
 	return 0;
 }
 
@@ -139,62 +129,55 @@ static size_t show_sampled(char *ret, size_t n_bytes, const char *kind, uint64_t
 	return n > 0 && (size_t)n < n_bytes ? (size_t)n : 0;
 }
 
-static void show_status(struct dp_tracked *tracked, const char *names, size_t n_bytes)
+static void show_status(const struct dp_tracked *tracked, const struct deltaprof_stats *now,
+			uint64_t at_ns, const char *names, size_t n_bytes)
 {
-	struct deltaprof_stats now = {.size = sizeof(now)};
 	const struct deltaprof_stats *before = &tracked->shown;
-	uint64_t at_ns = now_ns();
 	char sampled[256] = "";
 	char text[1024];
 	size_t n = 0;
 
-	deltaprof_get_stats(tracked->process, &now);
 	if (tracked->heap)
 		n += show_sampled(sampled, sizeof(sampled), "allocations",
-				  now.n_allocations_sampled - before->n_allocations_sampled,
-				  now.n_allocations - before->n_allocations);
+				  now->n_allocations_sampled - before->n_allocations_sampled,
+				  now->n_allocations - before->n_allocations);
 	if (tracked->block || tracked->mutex)
 		show_sampled(sampled + n, sizeof(sampled) - n, "waits",
-			     now.n_waits_sampled - before->n_waits_sampled,
-			     now.n_waits - before->n_waits);
+			     now->n_waits_sampled - before->n_waits_sampled,
+			     now->n_waits - before->n_waits);
 	snprintf(text, sizeof(text),
 		 "%llu events, %s%llu records lost, own CPU %.1f %%, %s(%zu bytes)",
-		 (unsigned long long)(now.n_events - before->n_events), sampled,
-		 (unsigned long long)(now.n_lost - before->n_lost),
-		 100.0 * (double)(now.cpu_ns - before->cpu_ns) /
+		 (unsigned long long)(now->n_events - before->n_events), sampled,
+		 (unsigned long long)(now->n_lost - before->n_lost),
+		 100.0 * (double)(now->cpu_ns - before->cpu_ns) /
 			 (double)(at_ns - tracked->shown_ns + 1),
 		 names, n_bytes);
 	dp_tracked_say(tracked, text);
-	tracked->shown = now;
-	tracked->shown_ns = at_ns;
 }
 
-/* What no status line says: that the figures are too low. */
-static void warn_of_losses(struct dp_tracked *tracked)
+/* Where there is no status line to tell it. */
+static void warn_of_losses(const struct dp_tracked *tracked, const struct deltaprof_stats *now)
 {
-	struct deltaprof_stats now = {.size = sizeof(now)};
-	unsigned long long n_lost, n_events;
+	unsigned long long n_lost = now->n_lost - tracked->shown.n_lost;
+	unsigned long long n_events = now->n_events - tracked->shown.n_events;
 	char text[256];
 
-	deltaprof_get_stats(tracked->process, &now);
-	n_lost = now.n_lost - tracked->shown.n_lost;
-	n_events = now.n_events - tracked->shown.n_events;
-	if (n_lost > 0) {
-		snprintf(text, sizeof(text),
-			 "%llu of %llu records were lost, the interval's figures are too low; "
-			 "observe "
-			 "less at once (--profiles)",
-			 n_lost, n_events + n_lost);
-		dp_tracked_say(tracked, text);
-	}
-	tracked->shown = now;
+	if (n_lost == 0)
+		return;
+	snprintf(text, sizeof(text),
+		 "%llu of %llu records were lost, the interval's figures are too low; "
+		 "observe less at once (--profiles)",
+		 n_lost, n_events + n_lost);
+	dp_tracked_say(tracked, text);
 }
 
 int dp_tracked_write(struct dp_tracked *tracked, bool status_line, struct dp_error *err)
 {
 	static const char *const profiles[] = {"heap", "block", "mutex"};
 	char names[3 * (DP_SINK_NAME_MAX + 1) + 1] = "";
+	struct deltaprof_stats now = {.size = sizeof(now)};
 	struct file file = {0};
+	uint64_t at_ns;
 	int failure = 0;
 	size_t n = 0;
 
@@ -211,10 +194,14 @@ int dp_tracked_write(struct dp_tracked *tracked, bool status_line, struct dp_err
 			n += (size_t)snprintf(names + n, sizeof(names) - n, "%s ", file.name);
 		}
 	}
+	deltaprof_get_stats(tracked->process, &now);
+	at_ns = dp_monotonic_ns();
 	if (status_line)
-		show_status(tracked, names, file.n_bytes);
+		show_status(tracked, &now, at_ns, names, file.n_bytes);
 	else
-		warn_of_losses(tracked);
+		warn_of_losses(tracked, &now);
+	tracked->shown = now;
+	tracked->shown_ns = at_ns;
 	return failure;
 }
 

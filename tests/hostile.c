@@ -21,8 +21,6 @@
 #define MAX_FRAMES 128
 #define MAX_NAME_BYTES (1u << 20)
 
-enum { REG_BP = 6, REG_SP = 7, REG_PC = 16 };
-
 struct look {
 	struct dp_modules *modules;
 	struct dp_space *space;
@@ -104,9 +102,9 @@ static void unwind(struct look *look, size_t i_first)
 	}
 	for (size_t i = 0; i < DP_UNWIND_REGS; i++)
 		sample.regs[i] = STACK_AVMA + 16 * i;
-	sample.regs[REG_SP] = STACK_AVMA;
-	sample.regs[REG_BP] = STACK_AVMA + 64;
-	sample.regs[REG_PC] = CODE_AVMA + look->file_off[i_first];
+	sample.regs[DP_UNWIND_REG_SP] = STACK_AVMA;
+	sample.regs[DP_UNWIND_REG_BP] = STACK_AVMA + 64;
+	sample.regs[DP_UNWIND_REG_PC] = CODE_AVMA + look->file_off[i_first];
 	n = dp_unwind(look->unwinder, look->space, &sample, frames, MAX_FRAMES, &end);
 	assert(n >= 1 && n <= MAX_FRAMES && end <= DP_UNWIND_BROKEN);
 	for (ptrdiff_t i = 1; i < n; i++)

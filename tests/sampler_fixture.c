@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/sampler_fixture.h"
 
+#include "src/base/clock.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,7 +41,7 @@ struct dp_sampler *sampler_open(const struct target *target)
 void sampler_drain(struct dp_sampler *sampler,
 		   void (*take)(void *context, const struct dp_event *event), void *context)
 {
-	uint64_t now_ns = dp_sampler_now_ns();
+	uint64_t now_ns = dp_monotonic_ns();
 	struct dp_event event;
 
 	do {

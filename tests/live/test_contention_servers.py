@@ -7,12 +7,11 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 import unittest
 
 import test_servers
-from harness import PATIENCE_S, LiveTest, main, poll
+from harness import PATIENCE_S, main, poll
 from profiles import FILE_NAME, HEAP_TYPES, Profile, Raw, go_pprof
 
 TYPES = {
@@ -24,18 +23,9 @@ ALL = ("-e", "heap,mutex,block", "-i", "500ms")
 EVERY_WAIT = ("--block-rate", "1ns")
 
 
-class ContentionServersTest(LiveTest):
-    def setUp(self):
-        super().setUp()
-        self.directory = tempfile.mkdtemp(prefix="dp-server-")
-
-    def tearDown(self):
-        super().tearDown()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
+class ContentionServersTest(test_servers.ServerTest):
     def start(self, *command):
-        server = test_servers.Server(*command, directory=self.directory)
-        self.targets.append(server)
+        server = super().start(*command)
         server.wait_listening()
         return server
 

@@ -59,7 +59,9 @@ class Server:
         return self._process.wait(PATIENCE_S)
 
 
-class ServersTest(LiveTest):
+class ServerTest(LiveTest):
+    """A directory for servers, and servers that end with the test."""
+
     def setUp(self):
         super().setUp()
         self.directory = tempfile.mkdtemp(prefix="dp-server-")
@@ -73,6 +75,8 @@ class ServersTest(LiveTest):
         self.targets.append(server)
         return server
 
+
+class ServersTest(ServerTest):
     def check_files(self, profiler, n_least):
         """Every file alone, all together, and one against another, by pprof; returns the merged text."""
         profiles = profiler.profiles()
