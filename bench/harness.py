@@ -162,8 +162,11 @@ def executable_ranges(pid):
 
 
 def libc_site(symbol):
-    """Where a function of the C library starts, told by the dynamic linker of this process."""
-    address = ctypes.cast(getattr(ctypes.CDLL(None), symbol), ctypes.c_void_p).value
+    """Where a function of the C library starts, told by the dynamic linker of this process.
+
+    Asked of the library itself: of the whole process a program that is no PIE answers with its own PLT.
+    """
+    address = ctypes.cast(getattr(ctypes.CDLL("libc.so.6"), symbol), ctypes.c_void_p).value
     for start, end, offset, path in executable_ranges("self"):
         if start <= address < end:
             return Site(path, symbol, address - start + offset, 0)

@@ -147,7 +147,7 @@ class ContentionServersTest(test_servers.ServerTest):
         data = self.in_directory("data")
         subprocess.run(
             ["mysql_install_db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
-             "--user=root", "--skip-test-db"],
+             "--user=root", "--skip-test-db", "--force"],
             capture_output=True, timeout=120, check=True,
         )  # fmt: skip
         server = self.start(
