@@ -136,8 +136,8 @@ static void make_event(const struct generator *generator, uint64_t i, struct dp_
 		ret->entry.args[0] = 16 + (hash >> 32) % 1000;
 		ret->entry.sp = sp;
 		ret->entry.stack0 = callchain[2];
-		ret->entry.callchain = callchain;
-		ret->entry.n_callchain = DEPTH + 1;
+		ret->entry.user.callchain = callchain;
+		ret->entry.user.n_callchain = DEPTH + 1;
 	} else if (i % 3 == 1) {
 		ret->type = DP_EVENT_ALLOC_RETURN;
 		ret->ret.probe_avma = ENTRY_AVMA;
@@ -181,18 +181,18 @@ static uint32_t intern(void *context, const struct dp_event *event)
 {
 	struct line *line = context;
 	uint64_t words[DP_STACK_MAX_FRAMES + 1], frames[DP_STACK_MAX_FRAMES + 1];
-	size_t n = event->entry.n_callchain;
+	size_t n = event->entry.user.n_callchain;
 	uint64_t generation = dp_space_generation(line->space);
 	uint32_t id;
 
-	memcpy(words, event->entry.callchain, n * sizeof(*words));
+	memcpy(words, event->entry.user.callchain, n * sizeof(*words));
 	words[n] = event->entry.stack0;
 	if (dp_stack_cache_get(line->cache, generation, words, n + 1, &id) == 1)
 		return id;
 	n = dp_normalize_entry(line->space, words, n, event->entry.stack0, 127, frames,
 			       &line->normalize_stats);
 	id = dp_stacks_intern(line->stacks, frames, n);
-	dp_stack_cache_put(line->cache, generation, words, event->entry.n_callchain + 1, id);
+	dp_stack_cache_put(line->cache, generation, words, event->entry.user.n_callchain + 1, id);
 	return id;
 }
 

@@ -197,8 +197,11 @@ static int open_new_threads(struct dp_attach *attach, const struct dp_attach_opt
 	size_t capacity = 0, n = 0;
 	int r = list_new_threads(attach, options, &tids, &capacity, &n);
 
-	for (size_t i = 0; r == 0 && i < n; i++)
+	for (size_t i = 0; r == 0 && i < n; i++) {
 		r = open_thread(attach, options, tids[i], late);
+		if (options->between)
+			options->between(options->context);
+	}
 	free(tids);
 	return r < 0 ? r : (int)n;
 }
@@ -302,12 +305,18 @@ int dp_attach_open(struct dp_attach **ret, const struct dp_attach_options *optio
 	return 0;
 }
 
+bool dp_attach_close_some(struct dp_attach *attach, size_t n_max)
+{
+	for (; n_max > 0 && attach->n_opened > 0; n_max--)
+		close(attach->opened[--attach->n_opened].fd);
+	return attach->n_opened > 0;
+}
+
 void dp_attach_close(struct dp_attach *attach)
 {
 	if (!attach)
 		return;
-	for (size_t i = 0; i < attach->n_opened; i++)
-		close(attach->opened[i].fd);
+	dp_attach_close_some(attach, SIZE_MAX);
 	free(attach->opened);
 	free(attach->late);
 	dp_map_clear(&attach->threads);

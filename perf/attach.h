@@ -33,7 +33,10 @@ struct dp_attach_options {
 	const int *cpus;     /* CPU numbers */
 	const int *ring_fds; /* per CPU: the event whose ring takes the records */
 	size_t n_cpus;
-	pid_t except_tid; /* a thread that is left out; 0: none */
+	pid_t except_tid;		/* a thread that is left out; 0: none */
+	void (*between)(void *context); /* called after each thread, for whoever has something to do
+					 * meanwhile; NULL: nobody */
+	void *context;
 };
 
 /*
@@ -48,6 +51,12 @@ int dp_attach_open(struct dp_attach **ret, const struct dp_attach_options *optio
 
 /* Closes every event; this is what takes the breakpoints out of the target. NULL is allowed. */
 void dp_attach_close(struct dp_attach *attach);
+
+/*
+ * Closes up to @n_max events. Returns whether there are more; when not, dp_attach_close() has only
+ * memory left to free.
+ */
+bool dp_attach_close_some(struct dp_attach *attach, size_t n_max);
 
 /* Enables the events of sort @i_spec on all threads, but perhaps for one that is just being created
  * and its descendants: until it is done again, see dp_sampler_enable(). */

@@ -24,8 +24,6 @@ struct parts {
 	uint32_t pid, tid;
 	uint64_t time_ns;
 	uint64_t id;
-	const uint64_t *callchain;
-	size_t n_callchain;
 	struct cursor raw;
 	struct dp_user_state user;
 };
@@ -84,8 +82,8 @@ static int read_callchain(struct cursor *c, struct parts *parts)
 
 	if (copy(c, &n, sizeof(n)) || n > c->left / sizeof(uint64_t))
 		return -EBADMSG;
-	parts->callchain = take(c, n * sizeof(uint64_t));
-	parts->n_callchain = n;
+	parts->user.callchain = take(c, n * sizeof(uint64_t));
+	parts->user.n_callchain = n;
 	return 0;
 }
 
@@ -137,13 +135,13 @@ static int read_user_stack(struct cursor *c, struct dp_user_state *user)
 		return -EBADMSG;
 	user->stack = stack;
 	user->stack_bytes = n_valid;
+	user->asked_bytes = (uint32_t)n_bytes;
 	return 0;
 }
 
 /* What follows RAW in the samples of events that ask for the user's state. */
 static int read_user_state(struct cursor *c, struct parts *parts)
 {
-	parts->user = (struct dp_user_state){0};
 	if (c->left == 0)
 		return 0;
 	if (read_user_regs(c, &parts->user) || read_user_stack(c, &parts->user))
@@ -232,10 +230,9 @@ static void set_entry(struct dp_event *event, const struct parts *parts, uint64_
 	memcpy(event->entry.args, values, sizeof(event->entry.args));
 	event->entry.sp = values[3];
 	event->entry.stack0 = values[4];
-	if (event->type == DP_EVENT_ALLOC_ENTRY) {
-		event->entry.callchain = parts->callchain;
-		event->entry.n_callchain = parts->n_callchain;
-	}
+	event->entry.user = (struct dp_user_state){0};
+	if (event->type == DP_EVENT_ALLOC_ENTRY)
+		event->entry.user = parts->user;
 }
 
 static void set_sample(struct dp_event *event, const struct parts *parts, uint64_t probe_avma,
@@ -269,7 +266,7 @@ static void set_sample(struct dp_event *event, const struct parts *parts, uint64
 static int parse_sample(const struct dp_record_layout *layout, struct cursor c,
 			struct dp_event *event)
 {
-	struct parts parts;
+	struct parts parts = {.user = {.has_regs = false}};
 	const struct dp_raw_layout *raw;
 	uint64_t probe_avma;
 	uint64_t values[DP_N_RAW_FIELDS];

@@ -39,6 +39,9 @@ struct dp_user_state {
 	uint64_t regs[DP_USER_REGS];
 	const uint8_t *stack; /* from the stack pointer up; NULL if there is none */
 	size_t stack_bytes;
+	uint32_t asked_bytes;	   /* how much of the stack the event was opened to copy */
+	const uint64_t *callchain; /* user addresses, leaf first, markers included */
+	size_t n_callchain;
 };
 
 struct dp_event {
@@ -53,10 +56,8 @@ struct dp_event {
 			uint64_t args[3];    /* first three integer arguments */
 			uint64_t sp;	     /* stack pointer as at the function's entry */
 			uint64_t stack0;     /* the word at sp: the return address */
-			const uint64_t
-				*callchain; /* user addresses, leaf first, markers included */
-			size_t n_callchain;
-		} entry; /* ALLOC_ENTRY and FREE (FREE: no callchain) */
+			struct dp_user_state user; /* at the probed instruction */
+		} entry; /* ALLOC_ENTRY and FREE (FREE: without the user's state) */
 		struct {
 			uint64_t probe_avma; /* of the entry that this return belongs to */
 			uint64_t retval;
@@ -98,6 +99,21 @@ struct dp_event {
 		} waking;
 	};
 };
+
+/* The user's side of @event; NULL for a type that has none. */
+static inline const struct dp_user_state *dp_event_user(const struct dp_event *event)
+{
+	switch (event->type) {
+	case DP_EVENT_ALLOC_ENTRY:
+		return &event->entry.user;
+	case DP_EVENT_FUTEX_EXIT:
+		return &event->futex_exit.user;
+	case DP_EVENT_WAKING:
+		return &event->waking.user;
+	default:
+		return NULL;
+	}
+}
 
 /* Where the fields of one tracepoint lie in a sample's raw part, as its format file says. */
 struct dp_raw_field {

@@ -2,215 +2,75 @@
 /*
  * The hard idea: three trace events (entry, return, free) carry all probed functions, so a thread
  * costs four perf events per CPU however many functions are probed; and all records of a CPU share
- * one ring, whose owner is a dummy event of that CPU that lives as long as we do.
+ * one ring, whose owner is a dummy event of that CPU that lives as long as we do. How much of the
+ * stack an event copies cannot be changed, so to copy more a second set of events is opened beside
+ * the first, and while both record each hit is taken once (perf/twins.h).
  */
 #include "perf/sampler.h"
 
 #include <errno.h>
-#include <linux/perf_event.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "perf/arch.h"
-#include "perf/attach.h"
-#include "perf/cpus.h"
+#include "perf/event_set.h"
 #include "perf/merge.h"
-#include "perf/ring.h"
+#include "perf/rings.h"
+#include "perf/sorts.h"
 #include "perf/tracefs.h"
+#include "perf/twins.h"
 #include "src/base/clock.h"
-#include "src/base/map.h"
-
-/* All rings together; each at least MIN_RING_BYTES and at most MAX_RING_BYTES. */
-#define RINGS_BYTES ((size_t)64 << 20)
-#define MIN_RING_BYTES ((size_t)512 << 10)
-#define MAX_RING_BYTES ((size_t)8 << 20)
 
 /* Per ring, of records that wait for their turn. */
 #define MAX_QUEUE_BYTES ((size_t)64 << 20)
 
-/*
- * The sorts of events, in the order in which they are enabled: no object is seen whose free would
- * be missed, no wait whose end would.
- */
-enum sort {
-	SORT_SIDEBAND,
-	SORT_FREE,
-	SORT_RETURN,
-	SORT_ENTRY,
-	SORT_WAKING,
-	SORT_FUTEX_WOKE, /* a futex call returned that had woken someone, or did not wait (EAGAIN):
-			  * no stack is wanted */
-	SORT_FUTEX_EXIT,
-	SORT_FUTEX_ENTER,
-	N_SORTS
+/* Copied of the user's stack, if the caller does not say. */
+#define DEFAULT_STACK_BYTES 8192
+/* Events closed between two looks at the rings: a close takes up to a millisecond. */
+#define CLOSES_PER_ROUND 32
+
+/* Taking over from one set of events to another, see dp_sampler_resize(). */
+enum takeover {
+	TAKEOVER_NONE,
+	TAKEOVER_BOTH,	  /* both record */
+	TAKEOVER_CLOSING, /* the old one no longer does */
 };
 
-/* Copied of the user's stack at a wake-up and at the end of a wait: libc has no frame pointers. */
-#define STACK_BYTES 8192
-
 struct dp_sampler {
-	pid_t pid;
+	struct dp_sampler_options options; /* without sites, once they are probed */
 	struct dp_tracefs *tracefs;
-	struct dp_attach *attach;
 	struct dp_merge *merge;
 	struct dp_record_layout layout;
-	struct dp_event_spec specs[N_SORTS]; /* of those that are used */
-	int i_spec[N_SORTS];		     /* a sort's index there; -1: not used */
-	size_t n_specs;
-	int *cpus;
-	size_t n_cpus;
-	size_t n_rings; /* mapped so far, ≤ n_cpus */
-	struct dp_ring *rings;
-	int *ring_fds;
-	struct pollfd *pollfds;
+	struct dp_event_set shared; /* events without a copy of the stack */
+	struct dp_event_set stacks; /* with one */
+	struct dp_event_set old;    /* what stacks is taking over from */
+	uint32_t old_stack_bytes;
+	enum takeover takeover;
+	uint64_t takeover_ns; /* when its last step was made */
+	struct dp_twins twins;
+	uint64_t retired_hits[DP_N_SORTS], retired_lost[DP_N_SORTS]; /* of sets no longer read */
+	struct dp_rings rings;
 	uint64_t round_ns;	 /* start of the last round */
 	uint64_t horizon_ns;	 /* start of the one before */
-	struct dp_map owners;	 /* thread found late, and its descendants → whose events count */
-	uint64_t attached_ns;	 /* when the threads were listed for the last time, or later */
+	uint64_t given_ns;	 /* all that is older has been given */
 	unsigned n_enable_again; /* rounds */
 	struct dp_sampler_stats stats;
 };
 
-static size_t choose_ring_bytes(size_t n_cpus)
+static void read_ring(struct dp_sampler *sampler, size_t i)
 {
-	size_t bytes = MAX_RING_BYTES;
-
-	while (bytes > MIN_RING_BYTES && bytes * n_cpus > RINGS_BYTES)
-		bytes /= 2;
-	return bytes;
-}
-
-static int open_ring(struct dp_sampler *sampler, size_t i, size_t ring_bytes, struct dp_error *err)
-{
-	struct perf_event_attr attr = {
-		.size = sizeof(attr),
-		.type = PERF_TYPE_SOFTWARE,
-		.config = PERF_COUNT_SW_DUMMY,
-		.sample_type = DP_SAMPLE_TYPE_BITS,
-		.sample_id_all = 1,
-		.exclude_kernel = 1,
-		.exclude_hv = 1,
-		.use_clockid = 1,
-		.clockid = CLOCK_MONOTONIC,
-		.watermark = 1,
-		.wakeup_watermark = (uint32_t)(ring_bytes / 8),
-	};
-	long fd =
-		syscall(SYS_perf_event_open, &attr, -1, sampler->cpus[i], -1, PERF_FLAG_FD_CLOEXEC);
+	struct dp_ring *ring = &sampler->rings.rings[i];
+	const void *record;
+	uint64_t time_ns;
+	size_t n_bytes;
 	int r;
 
-	if (fd < 0)
-		return dp_error_set(
-			err, -errno,
-			"perf_event_open on CPU %d: %s; run as root, or with CAP_PERFMON and "
-			"sysctl kernel.perf_event_paranoid at 0 or lower",
-			sampler->cpus[i], strerror(errno));
-	r = dp_ring_map(&sampler->rings[i], (int)fd, ring_bytes);
-	if (r < 0) {
-		close((int)fd);
-		return dp_error_set(err, r,
-				    "mapping a perf ring of %zu bytes on CPU %d: %s; raise sysctl "
-				    "kernel.perf_event_mlock_kb or run with CAP_IPC_LOCK",
-				    ring_bytes, sampler->cpus[i], strerror(-r));
+	dp_ring_refresh(ring);
+	while ((r = dp_ring_next(ring, &record, &n_bytes)) != 0) {
+		if (r < 0 || dp_record_time(record, n_bytes, &time_ns) < 0)
+			sampler->stats.n_malformed++;
+		else if (dp_merge_push(sampler->merge, (unsigned)i, record, n_bytes, time_ns) < 0)
+			sampler->stats.n_dropped++;
 	}
-	sampler->ring_fds[i] = (int)fd;
-	sampler->pollfds[i] = (struct pollfd){.fd = (int)fd, .events = POLLIN};
-	sampler->n_rings = i + 1;
-	return 0;
-}
-
-static int open_rings(struct dp_sampler *sampler, size_t ring_bytes, struct dp_error *err)
-{
-	int r = dp_cpus_online(&sampler->cpus, &sampler->n_cpus);
-
-	if (r < 0)
-		return dp_error_set(err, r, "/sys/devices/system/cpu/online: %s", strerror(-r));
-	sampler->rings = calloc(sampler->n_cpus, sizeof(*sampler->rings));
-	sampler->ring_fds = calloc(sampler->n_cpus, sizeof(*sampler->ring_fds));
-	sampler->pollfds = calloc(sampler->n_cpus, sizeof(*sampler->pollfds));
-	if (!sampler->rings || !sampler->ring_fds || !sampler->pollfds ||
-	    dp_merge_new(&sampler->merge, (unsigned)sampler->n_cpus, MAX_QUEUE_BYTES) < 0)
-		return dp_error_set(err, -ENOMEM, "rings of %zu CPUs: out of memory",
-				    sampler->n_cpus);
-	if (ring_bytes == 0)
-		ring_bytes = choose_ring_bytes(sampler->n_cpus);
-	for (size_t i = 0; r == 0 && i < sampler->n_cpus; i++)
-		r = open_ring(sampler, i, ring_bytes, err);
-	return r;
-}
-
-/* What is opened for each sort. */
-static const struct trace_event {
-	const char *group; /* NULL: a probe of our own */
-	const char *name;
-	enum dp_event_type type;
-	bool is_return;
-	const struct dp_arch_fetch *fetch;   /* of a probe */
-	const char *probe_field;	     /* holds the address of the probed instruction */
-	const char *fields[DP_N_RAW_FIELDS]; /* of a tracepoint */
-	const char *filter;
-	uint32_t stack_bytes;
-	bool in_kernel;
-} trace_events[N_SORTS] = {
-	[SORT_FREE] = {.name = "free",
-		       .type = DP_EVENT_FREE,
-		       .fetch = &dp_arch.free_entry,
-		       .probe_field = "__probe_ip"},
-	[SORT_RETURN] = {.name = "ret",
-			 .type = DP_EVENT_ALLOC_RETURN,
-			 .is_return = true,
-			 .fetch = &dp_arch.alloc_return,
-			 .probe_field = "__probe_func"},
-	[SORT_ENTRY] = {.name = "entry",
-			.type = DP_EVENT_ALLOC_ENTRY,
-			.fetch = &dp_arch.alloc_entry,
-			.probe_field = "__probe_ip"},
-	[SORT_WAKING] = {.group = "sched",
-			 .name = "sched_waking",
-			 .type = DP_EVENT_WAKING,
-			 .fields = {"pid"},
-			 .stack_bytes = STACK_BYTES,
-			 .in_kernel = true},
-	[SORT_FUTEX_WOKE] = {.group = "syscalls",
-			     .name = "sys_exit_futex",
-			     .type = DP_EVENT_FUTEX_EXIT,
-			     .fields = {"ret"},
-			     .filter = "ret > 0 || ret == -11"},
-	[SORT_FUTEX_EXIT] = {.group = "syscalls",
-			     .name = "sys_exit_futex",
-			     .type = DP_EVENT_FUTEX_EXIT,
-			     .fields = {"ret"},
-			     .filter = "ret <= 0 && ret != -11",
-			     .stack_bytes = STACK_BYTES},
-	[SORT_FUTEX_ENTER] = {.group = "syscalls",
-			      .name = "sys_enter_futex",
-			      .type = DP_EVENT_FUTEX_ENTER,
-			      .fields = {"uaddr", "op", "val"}},
-};
-
-/* Puts the sort's probe on every site that is of its sort. */
-static int define_probes(struct dp_sampler *sampler, const struct dp_sampler_options *options,
-			 const struct trace_event *event, struct dp_error *err)
-{
-	bool frees = event->type == DP_EVENT_FREE;
-	size_t n_defined = 0;
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < options->n_sites; i++) {
-		if (options->sites[i].is_free != frees)
-			continue;
-		r = dp_tracefs_define(sampler->tracefs, event->name, event->is_return,
-				      options->sites[i].fd, options->sites[i].file_off,
-				      event->fetch->definition, err);
-		n_defined++;
-	}
-	if (r == 0 && n_defined == 0)
-		r = dp_error_set(err, -ENOENT, "no function to probe (%s)", event->name);
-	return r;
+	dp_ring_release(ring);
 }
 
 /* Whether the parser knows the layout already: two sorts may be of one tracepoint. */
@@ -223,75 +83,56 @@ static bool has_layout(const struct dp_record_layout *layout, uint16_t id)
 	return false;
 }
 
-static int add_sort(struct dp_sampler *sampler, const struct dp_sampler_options *options,
-		    enum sort sort, struct dp_error *err)
+static int add_sort(struct dp_sampler *sampler, enum dp_sort sort, struct dp_error *err)
 {
-	const struct trace_event *event = &trace_events[sort];
-	struct dp_event_spec spec = {.sideband = sort == SORT_SIDEBAND,
-				     .callchain = event->type == DP_EVENT_ALLOC_ENTRY,
-				     .in_kernel = event->in_kernel,
-				     .stack_bytes = event->stack_bytes,
-				     .filter = event->filter};
 	struct dp_raw_layout layout = {0};
-	int r = 0;
+	struct dp_event_spec spec;
+	int r = dp_sort_define(sort, sampler->tracefs, &sampler->options, &spec, &layout, err);
 
-	if (!spec.sideband) {
-		if (event->fetch)
-			r = define_probes(sampler, options, event, err);
-		if (r == 0)
-			r = dp_tracefs_layout(sampler->tracefs, event->group, event->name,
-					      event->type, event->probe_field,
-					      event->fetch ? event->fetch->fields : event->fields,
-					      &layout, err);
-		if (r < 0)
-			return r;
-		spec.tracepoint_id = layout.id;
-		if (!has_layout(&sampler->layout, layout.id))
-			sampler->layout.raw[sampler->layout.n_raw++] = layout;
-	}
-	sampler->i_spec[sort] = (int)sampler->n_specs;
-	sampler->specs[sampler->n_specs++] = spec;
+	if (r < 0)
+		return r;
+	if (!spec.sideband && !has_layout(&sampler->layout, layout.id))
+		sampler->layout.raw[sampler->layout.n_raw++] = layout;
+	dp_event_set_add(spec.stack_bytes ? &sampler->stacks : &sampler->shared, sort, &spec);
 	return 0;
 }
 
-static bool is_wanted(const struct dp_sampler_options *options, enum sort sort)
+static void read_rings(void *context)
 {
-	if (sort == SORT_SIDEBAND)
-		return true;
-	return trace_events[sort].fetch ? options->n_sites > 0 : options->contention;
+	struct dp_sampler *sampler = context;
+
+	for (size_t i = 0; i < sampler->rings.n; i++)
+		read_ring(sampler, i);
 }
 
-static int open_events(struct dp_sampler *sampler, const struct dp_sampler_options *options,
-		       struct dp_error *err)
+static int open_set(struct dp_sampler *sampler, struct dp_event_set *set, struct dp_error *err)
 {
-	struct dp_attach_options attach = {.pid = options->pid,
-					   .specs = sampler->specs,
-					   .cpus = sampler->cpus,
-					   .ring_fds = sampler->ring_fds,
-					   .n_cpus = sampler->n_cpus,
-					   .except_tid = options->except_tid};
-	const pid_t *late;
-	size_t n_late;
+	const struct dp_attach_options options = {.pid = sampler->options.pid,
+						  .cpus = sampler->rings.cpus,
+						  .ring_fds = sampler->rings.fds,
+						  .n_cpus = sampler->rings.n_cpus,
+						  .except_tid = sampler->options.except_tid,
+						  .between = read_rings,
+						  .context = sampler};
+
+	return set->n_specs > 0 ? dp_event_set_open(set, &options, err) : 0;
+}
+
+/* The sideband first: from then on new mappings are reported. */
+static int open_events(struct dp_sampler *sampler, struct dp_error *err)
+{
 	int r = 0;
 
-	for (enum sort sort = 0; r == 0 && sort < N_SORTS; sort++) {
-		sampler->i_spec[sort] = -1;
-		if (is_wanted(options, sort))
-			r = add_sort(sampler, options, sort, err);
+	for (enum dp_sort sort = 0; r == 0 && sort < DP_N_SORTS; sort++) {
+		if (dp_sort_is_wanted(sort, &sampler->options))
+			r = add_sort(sampler, sort, err);
 	}
-	if (r < 0)
-		return r;
-	attach.n_specs = sampler->n_specs;
-	r = dp_attach_open(&sampler->attach, &attach, err);
-	if (r < 0)
-		return r;
-	sampler->attached_ns = dp_monotonic_ns();
-	late = dp_attach_late_threads(sampler->attach, &n_late);
-	for (size_t i = 0; i < n_late; i++) {
-		if (dp_map_set(&sampler->owners, (uint64_t)late[i], (uint64_t)late[i]) < 0)
-			return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
-	}
-	return 0;
+	sampler->options.sites = NULL;
+	if (r == 0)
+		r = open_set(sampler, &sampler->shared, err);
+	if (r == 0)
+		r = open_set(sampler, &sampler->stacks, err);
+	return r;
 }
 
 int dp_sampler_open(struct dp_sampler **ret, const struct dp_sampler_options *options,
@@ -302,12 +143,17 @@ int dp_sampler_open(struct dp_sampler **ret, const struct dp_sampler_options *op
 
 	if (!sampler)
 		return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
-	sampler->pid = options->pid;
+	sampler->options = *options;
+	if (sampler->options.stack_bytes == 0)
+		sampler->options.stack_bytes = DEFAULT_STACK_BYTES;
 	r = dp_tracefs_open(&sampler->tracefs, err);
 	if (r == 0)
-		r = open_rings(sampler, options->ring_bytes, err);
+		r = dp_rings_open(&sampler->rings, options->ring_bytes, options->heap_stacks, err);
+	if (r == 0 &&
+	    dp_merge_new(&sampler->merge, (unsigned)sampler->rings.n, MAX_QUEUE_BYTES) < 0)
+		r = dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
 	if (r == 0)
-		r = open_events(sampler, options, err);
+		r = open_events(sampler, err);
 	if (r < 0) {
 		dp_sampler_close(sampler);
 		return r;
@@ -318,8 +164,10 @@ int dp_sampler_open(struct dp_sampler **ret, const struct dp_sampler_options *op
 
 static void enable_all(struct dp_sampler *sampler)
 {
-	for (size_t i = 0; i < sampler->n_specs; i++)
-		dp_attach_enable(sampler->attach, i);
+	for (enum dp_sort sort = 0; sort < DP_N_SORTS; sort++) {
+		dp_event_set_enable(&sampler->shared, sort);
+		dp_event_set_enable(&sampler->stacks, sort);
+	}
 }
 
 /*
@@ -339,51 +187,91 @@ void dp_sampler_disable(struct dp_sampler *sampler)
 {
 	sampler->n_enable_again = 0;
 	/* The sideband, first of all, goes on. */
-	for (size_t i = sampler->n_specs; i-- > 1;)
-		dp_attach_disable(sampler->attach, i);
+	for (enum dp_sort sort = DP_N_SORTS; sort-- > DP_SORT_SIDEBAND + 1;) {
+		dp_event_set_disable(&sampler->old, sort);
+		dp_event_set_disable(&sampler->stacks, sort);
+		dp_event_set_disable(&sampler->shared, sort);
+	}
+}
+
+/* The old set records no longer; what it has counted stays known. */
+static void retire_old(struct dp_sampler *sampler)
+{
+	for (enum dp_sort sort = 0; sort < DP_N_SORTS; sort++)
+		dp_event_set_disable(&sampler->old, sort);
+	for (enum dp_sort sort = 0; sort < DP_N_SORTS; sort++)
+		dp_event_set_count(&sampler->old, sort, &sampler->retired_hits[sort],
+				   &sampler->retired_lost[sort]);
+	sampler->takeover = TAKEOVER_CLOSING;
+	sampler->takeover_ns = dp_monotonic_ns();
+}
+
+/* Ends in that all of the old set's records have been given. */
+static void go_on_with_takeover(struct dp_sampler *sampler)
+{
+	if (sampler->takeover == TAKEOVER_BOTH && sampler->n_enable_again == 0) {
+		retire_old(sampler);
+		return;
+	}
+	if (sampler->takeover != TAKEOVER_CLOSING ||
+	    dp_attach_close_some(sampler->old.attach, CLOSES_PER_ROUND) ||
+	    sampler->given_ns <= sampler->takeover_ns)
+		return;
+	dp_event_set_close(&sampler->old);
+	dp_twins_clear(&sampler->twins);
+	sampler->takeover = TAKEOVER_NONE;
+}
+
+int dp_sampler_resize(struct dp_sampler *sampler, uint32_t stack_bytes, bool callchain,
+		      struct dp_error *err)
+{
+	struct dp_event_set set = {.n_specs = 0};
+	int r;
+
+	if (sampler->takeover != TAKEOVER_NONE || sampler->stacks.n_specs == 0)
+		return 1;
+	for (enum dp_sort sort = 0; sort < DP_N_SORTS; sort++) {
+		struct dp_event_spec spec;
+
+		if (sampler->stacks.i_spec[sort] == 0)
+			continue;
+		spec = sampler->stacks.specs[sampler->stacks.i_spec[sort] - 1];
+		spec.stack_bytes = stack_bytes;
+		spec.callchain = callchain;
+		dp_event_set_add(&set, sort, &spec);
+	}
+	r = open_set(sampler, &set, err);
+	if (r < 0) {
+		dp_event_set_close(&set);
+		return r;
+	}
+	sampler->old = sampler->stacks;
+	sampler->old_stack_bytes = sampler->options.stack_bytes;
+	sampler->stacks = set;
+	sampler->options.stack_bytes = stack_bytes;
+	sampler->takeover = TAKEOVER_BOTH;
+	dp_sampler_enable(sampler);
+	return 0;
 }
 
 void dp_sampler_close(struct dp_sampler *sampler)
 {
 	if (!sampler)
 		return;
-	dp_attach_close(sampler->attach);
+	dp_event_set_close(&sampler->old);
+	dp_event_set_close(&sampler->stacks);
+	dp_event_set_close(&sampler->shared);
+	dp_twins_clear(&sampler->twins);
 	dp_tracefs_close(sampler->tracefs);
-	for (size_t i = 0; i < sampler->n_rings; i++) {
-		dp_ring_unmap(&sampler->rings[i]);
-		close(sampler->ring_fds[i]);
-	}
+	dp_rings_close(&sampler->rings);
 	dp_merge_free(sampler->merge);
-	dp_map_clear(&sampler->owners);
-	free(sampler->cpus);
-	free(sampler->rings);
-	free(sampler->ring_fds);
-	free(sampler->pollfds);
 	free(sampler);
 }
 
 const struct pollfd *dp_sampler_pollfds(const struct dp_sampler *sampler, size_t *ret_n)
 {
-	*ret_n = sampler->n_rings;
-	return sampler->pollfds;
-}
-
-static void read_ring(struct dp_sampler *sampler, size_t i)
-{
-	struct dp_ring *ring = &sampler->rings[i];
-	const void *record;
-	uint64_t time_ns;
-	size_t n_bytes;
-	int r;
-
-	dp_ring_refresh(ring);
-	while ((r = dp_ring_next(ring, &record, &n_bytes)) != 0) {
-		if (r < 0 || dp_record_time(record, n_bytes, &time_ns) < 0)
-			sampler->stats.n_malformed++;
-		else if (dp_merge_push(sampler->merge, (unsigned)i, record, n_bytes, time_ns) < 0)
-			sampler->stats.n_dropped++;
-	}
-	dp_ring_release(ring);
+	*ret_n = sampler->rings.n;
+	return sampler->rings.pollfds;
 }
 
 void dp_sampler_round(struct dp_sampler *sampler)
@@ -394,10 +282,10 @@ void dp_sampler_round(struct dp_sampler *sampler)
 		sampler->n_enable_again--;
 		enable_all(sampler);
 	}
-	for (size_t i = 0; i < sampler->n_rings; i++)
-		read_ring(sampler, i);
+	read_rings(sampler);
 	sampler->horizon_ns = sampler->round_ns;
 	sampler->round_ns = now_ns;
+	go_on_with_takeover(sampler);
 }
 
 uint64_t dp_sampler_horizon_ns(const struct dp_sampler *sampler)
@@ -405,38 +293,30 @@ uint64_t dp_sampler_horizon_ns(const struct dp_sampler *sampler)
 	return sampler->horizon_ns;
 }
 
-/* Whether a sample is of an event set that does not count for its thread, see perf/attach.h. */
-static bool is_duplicate(struct dp_sampler *sampler, const struct dp_event *event)
+/* The set that a sample is of, told apart by what only one of them copies. */
+static const struct dp_event_set *set_of(const struct dp_sampler *sampler, uint32_t asked_bytes)
 {
-	uint64_t owner;
-
-	if (!dp_map_get(&sampler->owners, event->tid, &owner))
-		return false;
-	return dp_attach_late_owner(sampler->attach, event->id) != (pid_t)owner;
+	if (asked_bytes == 0)
+		return &sampler->shared;
+	if (sampler->takeover != TAKEOVER_NONE && asked_bytes == sampler->old_stack_bytes)
+		return &sampler->old;
+	return &sampler->stacks;
 }
 
-/*
- * A thread whose creator has events of its own beside inherited ones inherits both; only the former
- * count. But a thread that was itself found late has its own, whoever created it: what is told of
- * its creation lies before the attaching was over.
- */
-static void follow_owners(struct dp_sampler *sampler, const struct dp_event *event)
+/* Whether a sample is another one's double, see perf/attach.h and perf/twins.h. */
+static bool is_duplicate(struct dp_sampler *sampler, const struct dp_event *event)
 {
-	uint64_t owner;
+	const struct dp_user_state *user = dp_event_user(event);
+	const struct dp_event_set *set = set_of(sampler, user ? user->asked_bytes : 0);
 
-	if (event->type == DP_EVENT_EXIT) {
-		dp_map_remove(&sampler->owners, event->tid);
-		return;
-	}
-	if (event->type != DP_EVENT_FORK || event->pid != event->task.parent_pid)
-		return;
-	if (event->time_ns <= sampler->attached_ns &&
-	    dp_map_get(&sampler->owners, event->tid, NULL))
-		return;
-	if (dp_map_get(&sampler->owners, event->task.parent_tid, &owner))
-		dp_map_set(&sampler->owners, event->tid, owner);
-	else
-		dp_map_remove(&sampler->owners, event->tid);
+	if (dp_event_set_is_duplicate(set, event))
+		return true;
+	if (sampler->takeover == TAKEOVER_NONE)
+		return false;
+	if (set != &sampler->shared)
+		return dp_twins_is_second(&sampler->twins, event, set == &sampler->stacks);
+	dp_twins_separate(&sampler->twins, event);
+	return false;
 }
 
 /* Returns whether the event is for the caller. */
@@ -449,7 +329,7 @@ static bool account(struct dp_sampler *sampler, const struct dp_event *event)
 	case DP_EVENT_FUTEX_ENTER:
 	case DP_EVENT_FUTEX_EXIT:
 	case DP_EVENT_WAKING:
-		if (sampler->owners.n > 0 && is_duplicate(sampler, event)) {
+		if (is_duplicate(sampler, event)) {
 			sampler->stats.n_duplicates++;
 			return false;
 		}
@@ -459,8 +339,9 @@ static bool account(struct dp_sampler *sampler, const struct dp_event *event)
 		sampler->stats.n_lost += event->lost.n_records;
 		return true;
 	default:
-		if (sampler->owners.n > 0)
-			follow_owners(sampler, event);
+		dp_event_set_follow(&sampler->shared, event);
+		dp_event_set_follow(&sampler->stacks, event);
+		dp_event_set_follow(&sampler->old, event);
 		return true;
 	}
 }
@@ -479,38 +360,54 @@ int dp_sampler_next(struct dp_sampler *sampler, uint64_t before_ns, struct dp_ev
 		else if (r == 0 && account(sampler, ret))
 			return 1;
 	}
+	sampler->given_ns = limit_ns;
 	return 0;
 }
 
-static void count(const struct dp_sampler *sampler, enum sort sort, uint64_t *ret_hits,
+static void count(const struct dp_sampler *sampler, enum dp_sort sort, uint64_t *ret_hits,
 		  uint64_t *ret_lost)
 {
-	if (sampler->i_spec[sort] >= 0)
-		dp_attach_counts(sampler->attach, (size_t)sampler->i_spec[sort], ret_hits,
-				 ret_lost);
+	*ret_hits = sampler->retired_hits[sort];
+	*ret_lost = sampler->retired_lost[sort];
+	dp_event_set_count(&sampler->shared, sort, ret_hits, ret_lost);
+	dp_event_set_count(&sampler->stacks, sort, ret_hits, ret_lost);
+	if (sampler->takeover == TAKEOVER_BOTH)
+		dp_event_set_count(&sampler->old, sort, ret_hits, ret_lost);
 }
 
 void dp_sampler_get_stats(struct dp_sampler *sampler, struct dp_sampler_stats *ret)
 {
 	struct dp_sampler_stats *stats = &sampler->stats;
+	uint64_t hits[DP_N_SORTS], lost[DP_N_SORTS];
 
 	stats->n_hits = stats->n_hits_lost = 0;
-	for (size_t i = 1; i < sampler->n_specs; i++) {
-		uint64_t hits, lost;
-
-		dp_attach_counts(sampler->attach, i, &hits, &lost);
-		stats->n_hits += hits;
-		stats->n_hits_lost += lost;
+	for (enum dp_sort sort = DP_SORT_SIDEBAND + 1; sort < DP_N_SORTS; sort++) {
+		count(sampler, sort, &hits[sort], &lost[sort]);
+		stats->n_hits += hits[sort];
+		stats->n_hits_lost += lost[sort];
 	}
-	count(sampler, SORT_ENTRY, &stats->n_entry_hits, &stats->n_entry_lost);
-	count(sampler, SORT_RETURN, &stats->n_return_hits, &stats->n_return_lost);
-	count(sampler, SORT_FREE, &stats->n_free_hits, &stats->n_free_lost);
+	stats->n_entry_hits = hits[DP_SORT_ENTRY];
+	stats->n_entry_lost = lost[DP_SORT_ENTRY];
+	stats->n_return_hits = hits[DP_SORT_RETURN];
+	stats->n_return_lost = lost[DP_SORT_RETURN];
+	stats->n_free_hits = hits[DP_SORT_FREE];
+	stats->n_free_lost = lost[DP_SORT_FREE];
 	stats->n_out_of_order = dp_merge_get_stats(sampler->merge)->n_released_late;
 	*ret = *stats;
 }
 
+uint32_t dp_sampler_stack_bytes(const struct dp_sampler *sampler)
+{
+	return sampler->options.stack_bytes;
+}
+
 void dp_sampler_get_size(const struct dp_sampler *sampler, size_t *ret_threads, size_t *ret_fds)
 {
-	*ret_threads = dp_attach_n_threads(sampler->attach);
-	*ret_fds = dp_attach_n_fds(sampler->attach) + sampler->n_rings;
+	const struct dp_attach *attaches[] = {sampler->shared.attach, sampler->stacks.attach,
+					      sampler->old.attach};
+
+	*ret_fds = sampler->rings.n;
+	for (size_t i = 0; i < 3; i++)
+		*ret_fds += attaches[i] ? dp_attach_n_fds(attaches[i]) : 0;
+	*ret_threads = dp_attach_n_threads(sampler->shared.attach);
 }

@@ -28,11 +28,13 @@ struct dp_probe_site {
 struct dp_sampler_options {
 	pid_t pid;
 	const struct dp_probe_site
-		*sites;	   /* allocation functions and frees, at least one of each … */
-	size_t n_sites;	   /* … or none: no heap events */
-	bool contention;   /* futex calls and wake-ups too */
-	pid_t except_tid;  /* a thread of the process that is left out; 0: none */
-	size_t ring_bytes; /* per CPU, a power of two; 0: chosen from the number of CPUs */
+		*sites;	  /* allocation functions and frees, at least one of each … */
+	size_t n_sites;	  /* … or none: no heap events */
+	bool contention;  /* futex calls and wake-ups too, with registers and a copy of the stack */
+	bool heap_stacks; /* allocations come with these too, instead of the callchain alone */
+	uint32_t stack_bytes; /* of each copy; a multiple of 8 below 64 KiB; 0: 8 KiB */
+	pid_t except_tid;     /* a thread of the process that is left out; 0: none */
+	size_t ring_bytes;    /* per CPU, a power of two; 0: chosen from the number of CPUs */
 };
 
 /*
@@ -66,6 +68,21 @@ int dp_sampler_open(struct dp_sampler **ret, const struct dp_sampler_options *op
  * would be missed.
  */
 void dp_sampler_enable(struct dp_sampler *sampler);
+
+/*
+ * Copies @stack_bytes (not what they are) of each stack from now on, with the callchain beside it
+ * or not. Done beside the flow, over
+ * some rounds; hits that the old and the new events both record are given once and counted as
+ * duplicates.
+ *
+ * Blocks as dp_sampler_open() does. Returns 0; 1 if the last change is not over yet or there is
+ * nothing to change; or a negative errno with a sentence in @err, and all is as before.
+ */
+int dp_sampler_resize(struct dp_sampler *sampler, uint32_t stack_bytes, bool callchain,
+		      struct dp_error *err);
+
+/* How much is copied of each stack. */
+uint32_t dp_sampler_stack_bytes(const struct dp_sampler *sampler);
 
 /* Stops the flow, in the opposite order. What is in the rings can still be read. */
 void dp_sampler_disable(struct dp_sampler *sampler);

@@ -36,12 +36,26 @@ static int add_settings(struct dp_pprof *profile, const struct dp_session *sessi
 	return r;
 }
 
-static int add_heap_settings(struct dp_pprof *profile, const struct dp_session *session)
+/* @copied: what the profile's stacks come from; else the callchain alone. */
+static int add_stack_source(struct dp_pprof *profile, const struct dp_session_stats *now,
+			    bool copied)
+{
+	if (!copied)
+		return add(profile,
+			   "stack source: kernel callchain (frame pointers), caller of the probed "
+			   "function from its stack word");
+	return add(profile, "stack source: registers and %u bytes of stack, unwound with CFI%s",
+		   now->stack_bytes,
+		   now->callchain ? ", continued with the kernel's callchain in code that keeps "
+				    "frame pointers"
+				  : "");
+}
+
+static int add_heap_settings(struct dp_pprof *profile, const struct dp_session *session,
+			     const struct dp_session_stats *now)
 {
 	uint64_t rate_bytes = dp_session_options(session)->heap_rate_bytes;
-	int r = add(profile,
-		    "stack source: kernel callchain (frame pointers), caller of the probed "
-		    "function from its stack word");
+	int r = add_stack_source(profile, now, now->heap_is_copied);
 
 	if (r == 0 && rate_bytes <= 1)
 		r = add(profile, "heap rate: 1 bytes (every allocation)");
@@ -91,10 +105,11 @@ static int add_heap_totals(struct dp_pprof *profile, const struct dp_session_sta
 	return r;
 }
 
-static int add_contention_settings(struct dp_pprof *profile, const struct dp_session *session)
+static int add_contention_settings(struct dp_pprof *profile, const struct dp_session *session,
+				   const struct dp_session_stats *now)
 {
 	uint64_t rate_ns = dp_session_options(session)->block_rate_ns;
-	int r = add(profile, "stack source: registers and stack copied by perf, unwound with CFI");
+	int r = add_stack_source(profile, now, true);
 
 	if (r == 0 && rate_ns <= 1)
 		r = add(profile, "block rate: 1 ns (every wait)");
@@ -123,19 +138,27 @@ static int add_waits(struct dp_pprof *profile, const struct dp_session_stats *be
 			"a signal, another process, a thread's end: not in mutex)",
 			GREW(contention.n_released), GREW(contention.n_ended_otherwise),
 			GREW(contention.n_lock_ended_otherwise));
-	if (r == 0)
-		r = add(profile,
-			"unwound: stacks %llu, whole %llu, cut by the copy %llu, no CFI %llu, "
-			"limit %llu, "
-			"broken %llu, frame pointer steps %llu, without registers %llu, "
-			"corrupt CFI %llu, CFI too large %llu",
-			GREW(unwind.n_stacks), GREW(unwind.n_ends[DP_UNWIND_OUTERMOST]),
-			GREW(unwind.n_ends[DP_UNWIND_STACK_CUT]),
-			GREW(unwind.n_ends[DP_UNWIND_NO_CFI]), GREW(unwind.n_ends[DP_UNWIND_LIMIT]),
-			GREW(unwind.n_ends[DP_UNWIND_BROKEN]), GREW(unwind.n_fp_steps),
-			GREW(n_stacks_missing), GREW(unwind.n_cfi_bad),
-			GREW(unwind.n_files_no_room));
 	return r;
+}
+
+static int add_unwound(struct dp_pprof *profile, const struct dp_unwind_counts *before,
+		       const struct dp_unwind_counts *now)
+{
+	return add(profile,
+		   "unwound: stacks %llu, whole %llu, cut by the copy %llu, no CFI %llu, limit "
+		   "%llu, broken %llu, frame pointer steps %llu, callchain steps %llu",
+		   GREW(n_stacks), GREW(n_ends[DP_UNWIND_OUTERMOST]),
+		   GREW(n_ends[DP_UNWIND_STACK_CUT]), GREW(n_ends[DP_UNWIND_NO_CFI]),
+		   GREW(n_ends[DP_UNWIND_LIMIT]), GREW(n_ends[DP_UNWIND_BROKEN]), GREW(n_fp_steps),
+		   GREW(n_chain_steps));
+}
+
+static int add_unwinding(struct dp_pprof *profile, const struct dp_session_stats *before,
+			 const struct dp_session_stats *now)
+{
+	return add(profile,
+		   "unwinding: without registers %llu, corrupt CFI %llu, CFI too large %llu",
+		   GREW(n_stacks_missing), GREW(unwind.n_cfi_bad), GREW(unwind.n_files_no_room));
 }
 
 static int add_records(struct dp_pprof *profile, const struct dp_session_stats *before,
@@ -169,6 +192,30 @@ static int add_records(struct dp_pprof *profile, const struct dp_session_stats *
 	return r;
 }
 
+static int add_heap(struct dp_pprof *profile, const struct dp_session *session,
+		    const struct dp_session_stats *before, const struct dp_session_stats *now)
+{
+	int r = add_heap_settings(profile, session, now);
+
+	if (r == 0)
+		r = add_allocations(profile, before, now);
+	if (r == 0 && now->heap_is_copied)
+		r = add_unwound(profile, &before->unwound_heap, &now->unwound_heap);
+	return r;
+}
+
+static int add_contention(struct dp_pprof *profile, const struct dp_session *session,
+			  const struct dp_session_stats *before, const struct dp_session_stats *now)
+{
+	int r = add_contention_settings(profile, session, now);
+
+	if (r == 0)
+		r = add_waits(profile, before, now);
+	if (r == 0)
+		r = add_unwound(profile, &before->unwound_waits, &now->unwound_waits);
+	return r;
+}
+
 int dp_comments_add(struct dp_pprof *profile, enum dp_kind kind, const struct dp_session *session,
 		    const struct dp_session_stats *before, const struct dp_session_stats *now,
 		    const struct dp_report_counts *counts)
@@ -176,13 +223,11 @@ int dp_comments_add(struct dp_pprof *profile, enum dp_kind kind, const struct dp
 	int r = add_settings(profile, session);
 
 	if (r == 0 && kind == DP_KIND_HEAP)
-		r = add_heap_settings(profile, session);
-	if (r == 0 && kind == DP_KIND_HEAP)
-		r = add_allocations(profile, before, now);
+		r = add_heap(profile, session, before, now);
 	if (r == 0 && kind != DP_KIND_HEAP)
-		r = add_contention_settings(profile, session);
-	if (r == 0 && kind != DP_KIND_HEAP)
-		r = add_waits(profile, before, now);
+		r = add_contention(profile, session, before, now);
+	if (r == 0)
+		r = add_unwinding(profile, before, now);
 	if (r == 0)
 		r = add_records(profile, before, now, counts);
 	if (r == 0 && kind == DP_KIND_HEAP)

@@ -32,7 +32,7 @@ _deltaprof_perf()
 		mapfile -t COMPREPLY < <(compgen -W '1ns 10us 1ms' -- "$current")
 		;;
 	--stacks)
-		mapfile -t COMPREPLY < <(compgen -W 'auto fp' -- "$current")
+		mapfile -t COMPREPLY < <(compgen -W 'auto fp dwarf' -- "$current")
 		;;
 	--sampler)
 		mapfile -t COMPREPLY < <(compgen -W 'auto direct' -- "$current")

@@ -243,7 +243,9 @@ static struct dp_session_options choose_options(pid_t pid, const struct deltapro
 		.heap_rate_bytes =
 			given.heap_rate_bytes ? given.heap_rate_bytes : DEFAULT_HEAP_RATE_BYTES,
 		.block_rate_ns = given.block_rate_ns ? given.block_rate_ns : DEFAULT_BLOCK_RATE_NS,
-		.seed = given.seed ? given.seed : random_seed()};
+		.seed = given.seed ? given.seed : random_seed(),
+		.heap_unwound = given.stacks != DELTAPROF_STACKS_FP,
+		.stacks_go_on = given.stacks == DELTAPROF_STACKS_AUTO};
 }
 
 /* What an older caller does not know is zero; what a newer one does must be. */
@@ -268,6 +270,11 @@ static int check_options(const struct deltaprof_options *options, struct dp_erro
 				    "options: no such profiles: 0x%x; see "
 				    "enum deltaprof_profiles",
 				    options->profiles);
+	if (options->size >= offsetof(struct deltaprof_options, stacks) + sizeof(options->stacks) &&
+	    (unsigned)options->stacks > DELTAPROF_STACKS_DWARF)
+		return dp_error_set(err, -EINVAL,
+				    "options: no such stacks: %u; see enum deltaprof_stacks",
+				    (unsigned)options->stacks);
 	return 0;
 }
 

@@ -50,6 +50,13 @@ enum deltaprof_profiles {
 	DELTAPROF_CONTENTION = 1 << 1, /* block and mutex */
 };
 
+/* How the stacks of allocations are found; those of waits are always unwound. */
+enum deltaprof_stacks {
+	DELTAPROF_STACKS_AUTO, /* as DWARF; deeper stacks than can be copied go on as FP */
+	DELTAPROF_STACKS_FP, /* the kernel follows frame pointers: only for code that keeps them */
+	DELTAPROF_STACKS_DWARF, /* unwound with the files' CFI from a copy of the stack */
+};
+
 struct deltaprof_options {
 	size_t size;	   /* sizeof(struct deltaprof_options), for versions to come */
 	unsigned profiles; /* enum deltaprof_profiles, ORed: what is to be observed; 0: all */
@@ -57,6 +64,7 @@ struct deltaprof_options {
 				   */
 	uint64_t block_rate_ns;	  /* waits as long as this are all kept; 1: every one; 0: 10000 */
 	uint64_t seed;		  /* of the sampling; 0: from the system */
+	enum deltaprof_stacks stacks;
 };
 
 struct deltaprof;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/base/frame.h"
 #include "symbolize/normalize.h"
 
 size_t dp_interner_max_callchain(void)
@@ -23,8 +24,8 @@ uint32_t dp_interner_entry(void *context, const struct dp_event *event)
 {
 	struct dp_interner *interner = context;
 	uint64_t words[DP_STACK_MAX_FRAMES + 1];
-	uint64_t frames[DP_STACK_MAX_FRAMES + 1];
-	size_t n = event->entry.n_callchain;
+	uint64_t frames[DP_STACK_MAX_FRAMES + 2];
+	size_t n = event->entry.user.n_callchain;
 	uint64_t generation = dp_space_generation(interner->space);
 	struct dp_normalize_stats stats = {0};
 	size_t n_frames;
@@ -32,12 +33,14 @@ uint32_t dp_interner_entry(void *context, const struct dp_event *event)
 
 	if (n > DP_STACK_MAX_FRAMES)
 		n = DP_STACK_MAX_FRAMES;
-	memcpy(words, event->entry.callchain, n * sizeof(*words));
+	memcpy(words, event->entry.user.callchain, n * sizeof(*words));
 	words[n] = event->entry.stack0;
 	if (dp_stack_cache_get(interner->cache, generation, words, n + 1, &id) == 1)
 		return id;
 	n_frames = dp_normalize_entry(interner->space, words, n, event->entry.stack0,
 				      interner->max_callchain, frames, &stats);
+	if (stats.n_stacks_truncated > 0)
+		frames[n_frames++] = DP_FRAME_MARK_CUT;
 	n_known = dp_stacks_count(interner->stacks);
 	id = dp_stacks_intern(interner->stacks, frames, n_frames);
 	if (dp_stacks_count(interner->stacks) > n_known) {
@@ -46,6 +49,82 @@ uint32_t dp_interner_entry(void *context, const struct dp_event *event)
 	}
 	dp_stack_cache_put(interner->cache, generation, words, n + 1, id);
 	return id;
+}
+
+/* Whose stack is being unwound: the context of pending_return(). */
+struct returning {
+	const struct dp_pairing *pairing;
+	uint32_t tid;
+};
+
+static uint64_t pending_return(void *context, uint64_t avma)
+{
+	const struct returning *returning = context;
+
+	return dp_pairing_return_address(returning->pairing, returning->tid, avma);
+}
+
+static enum dp_frame_mark mark_of(const struct dp_unwind_result *result)
+{
+	static const enum dp_frame_mark marks[] = {[DP_UNWIND_OUTERMOST] = (enum dp_frame_mark)0,
+						   [DP_UNWIND_STACK_CUT] = DP_FRAME_MARK_CUT,
+						   [DP_UNWIND_NO_CFI] = DP_FRAME_MARK_NO_CFI,
+						   [DP_UNWIND_LIMIT] = DP_FRAME_MARK_CUT,
+						   [DP_UNWIND_BROKEN] = DP_FRAME_MARK_BROKEN};
+
+	if (result->end == DP_UNWIND_OUTERMOST && result->n_fp_steps > 0)
+		return DP_FRAME_MARK_GUESSED;
+	return marks[result->end];
+}
+
+/*
+ * Unwinds the user's side of @event.
+ *
+ * @ret_frames: room for one more than DP_STACK_MAX_FRAMES, the mark of a stack that is not whole.
+ * Returns the number of frames, or 0 if nothing is known.
+ */
+static size_t unwind(struct dp_interner *interner, const struct dp_event *event, bool leaf_is_call,
+		     struct dp_unwind_counts *counts, uint64_t *ret_frames)
+{
+	const struct dp_user_state *user = dp_event_user(event);
+	struct returning returning = {interner->pairing, event->tid};
+	struct dp_unwind_sample sample = {
+		.stack = user->stack,
+		.stack_bytes = user->stack_bytes,
+		.leaf_is_call = leaf_is_call,
+		.pending = interner->pairing ? pending_return : NULL,
+		.context = &returning,
+		.callchain = user->n_callchain > 0 ? user->callchain : NULL,
+		.n_callchain = user->n_callchain,
+	};
+	struct dp_unwind_result result;
+	enum dp_frame_mark mark;
+	ptrdiff_t n;
+
+	if (!user->has_regs) {
+		interner->n_missing++;
+		return 0;
+	}
+	memcpy(sample.regs, user->regs, sizeof(sample.regs));
+	n = dp_unwind(interner->unwinder, interner->space, &sample, ret_frames, DP_STACK_MAX_FRAMES,
+		      &result);
+	if (n < 0)
+		return 0;
+	dp_unwind_count(counts, &result);
+	dp_stack_size_note(&interner->size, &result, sample.regs[DP_UNWIND_REG_SP]);
+	mark = mark_of(&result);
+	if (mark)
+		ret_frames[n++] = mark;
+	return (size_t)n;
+}
+
+uint32_t dp_interner_entry_unwound(void *context, const struct dp_event *event)
+{
+	struct dp_interner *interner = context;
+	uint64_t frames[DP_STACK_MAX_FRAMES + 1];
+	size_t n = unwind(interner, event, false, &interner->heap, frames);
+
+	return n == 0 ? DP_STACK_OVERFLOW : dp_stacks_intern(interner->stacks, frames, n);
 }
 
 /*
@@ -62,54 +141,23 @@ static void find_called(const struct dp_locks *locks, const uint64_t *frames, si
 		++*i_frame;
 }
 
-/* Whose stack is being unwound: the context of pending_return(). */
-struct returning {
-	const struct dp_pairing *pairing;
-	uint32_t tid;
-};
-
-static uint64_t pending_return(void *context, uint64_t avma)
-{
-	const struct returning *returning = context;
-
-	return dp_pairing_return_address(returning->pairing, returning->tid, avma);
-}
-
 uint32_t dp_interner_wait(void *context, const struct dp_event *event, enum dp_wait_kind *ret_kind)
 {
 	struct dp_interner *interner = context;
-	const struct dp_user_state *user =
-		event->type == DP_EVENT_WAKING ? &event->waking.user : &event->futex_exit.user;
-	struct returning returning = {interner->pairing, event->tid};
-	struct dp_unwind_sample sample = {
-		.stack = user->stack,
-		.stack_bytes = user->stack_bytes,
-		.leaf_is_call = true,
-		.pending = interner->pairing ? pending_return : NULL,
-		.context = &returning,
-	};
-	uint64_t frames[DP_STACK_MAX_FRAMES];
-	enum dp_unwind_end end;
-	size_t i_known;
+	uint64_t frames[DP_STACK_MAX_FRAMES + 1];
+	size_t n = unwind(interner, event, true, &interner->waits, frames);
 	enum dp_wait_kind kind;
-	ptrdiff_t n;
+	size_t i_known;
 
 	if (ret_kind)
 		*ret_kind = DP_WAIT_FUTEX;
-	if (!user->has_regs) {
-		interner->n_missing++;
+	if (n == 0)
 		return DP_STACK_OVERFLOW;
-	}
-	memcpy(sample.regs, user->regs, sizeof(sample.regs));
-	n = dp_unwind(interner->unwinder, interner->space, &sample, frames, DP_STACK_MAX_FRAMES,
-		      &end);
-	if (n < 0)
-		return DP_STACK_OVERFLOW;
-	kind = dp_locks_classify(interner->locks, frames, (size_t)n, &i_known);
-	find_called(interner->locks, frames, (size_t)n, kind, &i_known);
+	kind = dp_locks_classify(interner->locks, frames, n, &i_known);
+	find_called(interner->locks, frames, n, kind, &i_known);
 	if (ret_kind)
 		*ret_kind = kind;
 	/* What the C library does below its own function, or inside it, is no one's concern. */
 	frames[i_known] = dp_locks_entry(interner->locks, frames[i_known]);
-	return dp_stacks_intern(interner->stacks, frames + i_known, (size_t)n - i_known);
+	return dp_stacks_intern(interner->stacks, frames + i_known, n - i_known);
 }

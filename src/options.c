@@ -93,7 +93,9 @@ static const char help[] =
 	"                           (default 512KiB)\n"
 	"      --block-rate DUR     waits this long are all kept, shorter ones sampled by their\n"
 	"                           length; 1ns: every wait (default 10us)\n"
-	"      --stacks MODE        auto or fp: the heap's by frame pointers (default auto)\n"
+	"      --stacks MODE        how allocations' stacks are found: fp, by frame pointers;\n"
+	"                           dwarf, unwound from a copy of the stack; auto: both, each\n"
+	"                           where it is right (default auto)\n"
 	"      --sampler MODE       auto or direct: every call is delivered (default auto)\n"
 	"      --max-overhead PCT   bound of the slowdown; this version has none: 100 only\n"
 	"  -q, --quiet              nothing but errors on stderr\n"
@@ -381,10 +383,6 @@ static int refuse_option(char *const *argv, struct dp_error *err)
 /* Well-formed, but can this version do it? */
 static int check_supported(const struct dp_options *options, struct dp_error *err)
 {
-	if (options->stacks == DP_STACKS_DWARF)
-		return dp_error_set(err, -EINVAL,
-				    "--stacks: dwarf is not in this version; use --stacks fp, "
-				    "which needs a program with frame pointers for whole stacks");
 	if (options->sampler == DP_SAMPLER_KERNEL)
 		return dp_error_set(err, -EINVAL,
 				    "--sampler: kernel is not in this version; use --sampler "

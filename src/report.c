@@ -97,6 +97,17 @@ static void count_lines(struct mapping *mapping, const struct dp_symbol *symbol)
 	mapping->n_inlined += symbol->n_lines > 1;
 }
 
+/* What a mark says. */
+static const char *mark_text(enum dp_frame_mark mark)
+{
+	static const char *const texts[] = {[DP_FRAME_MARK_CUT] = "[stack cut short]",
+					    [DP_FRAME_MARK_NO_CFI] = "[no unwind tables]",
+					    [DP_FRAME_MARK_BROKEN] = "[stack not understood]",
+					    [DP_FRAME_MARK_GUESSED] = "[frames guessed]"};
+
+	return texts[mark];
+}
+
 /* A name for an address that has none: the file and the offset in it, or the bare address. */
 static void name_unresolved(const struct report *report, uint64_t frame, char *ret, size_t n_bytes)
 {
@@ -151,6 +162,20 @@ static int add_named(struct report *report, uint64_t frame, const struct dp_symb
 				     ret_id);
 }
 
+/* A location that is a remark and no code. */
+static int find_remark(struct report *report, uint64_t key, const char *text, uint64_t *ret_id)
+{
+	const struct dp_pprof_line line = {.function = text, .system_name = text, .file = ""};
+	int r;
+
+	if (dp_map_get(&report->locations, key, ret_id))
+		return 0;
+	r = dp_pprof_add_location(report->profile, 0, 0, &line, 1, ret_id);
+	if (r == 0)
+		r = dp_map_set(&report->locations, key, *ret_id);
+	return r;
+}
+
 static int find_location(struct report *report, uint64_t frame, uint64_t *ret_id)
 {
 	struct mapping *mapping;
@@ -159,6 +184,8 @@ static int find_location(struct report *report, uint64_t frame, uint64_t *ret_id
 	uint64_t mapping_id = 0;
 	int r;
 
+	if (dp_frame_mark(frame))
+		return find_remark(report, frame, mark_text(dp_frame_mark(frame)), ret_id);
 	if (dp_map_get(&report->locations, frame, ret_id))
 		return 0;
 	r = find_mapping(report, frame, &mapping);
@@ -177,22 +204,6 @@ static int find_location(struct report *report, uint64_t frame, uint64_t *ret_id
 	return r;
 }
 
-/* The stack of rows whose stacks did not fit the table any more. */
-static int find_overflow_location(struct report *report, uint64_t *ret_id)
-{
-	static const struct dp_pprof_line line = {
-		.function = "[stack table full]", .system_name = "[stack table full]", .file = ""};
-	const uint64_t key = UINT64_MAX;
-	int r;
-
-	if (dp_map_get(&report->locations, key, ret_id))
-		return 0;
-	r = dp_pprof_add_location(report->profile, 0, 0, &line, 1, ret_id);
-	if (r == 0)
-		r = dp_map_set(&report->locations, key, *ret_id);
-	return r;
-}
-
 static int add_row(struct report *report, const struct dp_delta_row *row)
 {
 	const struct dp_report_source *source = report->source;
@@ -208,7 +219,7 @@ static int add_row(struct report *report, const struct dp_delta_row *row)
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = find_location(report, frames[i], &report->ids[i]);
 	if (r == 0 && n == 0)
-		r = find_overflow_location(report, &report->ids[n++]);
+		r = find_remark(report, UINT64_MAX, "[stack table full]", &report->ids[n++]);
 	if (r == 0)
 		r = dp_pprof_add_sample(report->profile, report->ids, n, row->values, &label,
 					source->label_text != NULL);

@@ -51,6 +51,7 @@ struct dp_session {
 	size_t n_pollfds;
 	struct dp_interner interner;
 	uint64_t n_unknown_probes;
+	bool callchain;
 	enum dp_session_state state;
 };
 
@@ -59,10 +60,12 @@ static int open_heap(struct dp_session *session)
 	const struct dp_heap_options heap = {.rate_bytes = session->options.heap_rate_bytes,
 					     .seed = session->options.seed,
 					     .max_live = MAX_LIVE};
+	bool copied = session->options.heap_unwound;
 	int r = dp_heap_new(&session->heap, &heap);
 
 	if (r == 0)
-		r = dp_pairing_new(&session->pairing, session->heap, MAX_THREADS, dp_interner_entry,
+		r = dp_pairing_new(&session->pairing, session->heap, MAX_THREADS,
+				   copied ? dp_interner_entry_unwound : dp_interner_entry,
 				   &session->interner);
 	return r;
 }
@@ -75,8 +78,6 @@ static int open_contention(struct dp_session *session)
 							 .max_threads = MAX_THREADS};
 	int r = dp_locks_new(&session->locks, session->modules);
 
-	if (r == 0)
-		r = dp_unwinder_new(&session->unwinder, session->modules);
 	if (r == 0)
 		r = dp_contention_new(&session->contention, &contention, dp_interner_wait,
 				      &session->interner);
@@ -96,6 +97,8 @@ static int open_tables(struct dp_session *session)
 		r = dp_space_new(&session->space, session->modules, session->options.pid);
 	if (r == 0)
 		r = dp_symbolizer_new(&session->symbolizer, session->modules);
+	if (r == 0)
+		r = dp_unwinder_new(&session->unwinder, session->modules);
 	if (r == 0 && session->options.heap)
 		r = open_heap(session);
 	if (r == 0 && session->options.contention)
@@ -114,11 +117,13 @@ static int open_sampler(struct dp_session *session, struct dp_error *err)
 {
 	struct dp_sampler_options options = {.pid = session->options.pid,
 					     .contention = session->options.contention,
+					     .heap_stacks = session->options.heap_unwound,
 					     .except_tid = session->options.except_tid};
 	struct dp_probe_site *sites = NULL;
 	const struct dp_probe *list = NULL;
 	int r;
 
+	options.stack_bytes = dp_stack_size_guess(options.pid);
 	if (session->probes) {
 		list = dp_probes_list(session->probes, &options.n_sites);
 		sites = calloc(options.n_sites, sizeof(*sites));
@@ -346,6 +351,45 @@ static int take_event(struct dp_session *session, const struct dp_event *event)
 	return 0;
 }
 
+/*
+ * Whether any mapped code keeps frame pointers, so that the kernel's callchain can be of use.
+ * Returns 1, 0 or -ENOMEM.
+ */
+static int keeps_frame_pointers(const struct dp_session *session)
+{
+	uint32_t n = dp_modules_count(session->modules);
+	int r = 0;
+
+	for (uint32_t id = 1; r == 0 && id <= n; id++) {
+		struct dp_module_info info;
+
+		/* The vdso calls nothing. */
+		if (dp_module_get(session->modules, id, &info) && info.kind == DP_MODULE_ELF)
+			r = dp_unwinder_keeps_frame_pointers(session->unwinder, id);
+	}
+	return r;
+}
+
+/*
+ * Copies more of each stack where too many were cut; and where the kernel cannot copy more, has it
+ * follow the frame pointers too, if there are any. Where that cannot be had, for want of
+ * descriptors perhaps, they stay cut, which is counted.
+ */
+static void adapt_stack_size(struct dp_session *session)
+{
+	uint32_t bytes = dp_sampler_stack_bytes(session->sampler);
+	uint32_t chosen = dp_stack_size_choose(&session->interner.size, session->options.pid, bytes,
+					       dp_monotonic_ns());
+	bool callchain = chosen == DP_STACK_SIZE_MAX && session->options.stacks_go_on &&
+			 keeps_frame_pointers(session) == 1;
+	struct dp_error unused;
+
+	if (chosen == bytes || session->state != DP_SESSION_RUNNING ||
+	    dp_sampler_resize(session->sampler, chosen, callchain, &unused) != 0)
+		return;
+	session->callchain = callchain;
+}
+
 int dp_session_pump(struct dp_session *session, uint64_t before_ns)
 {
 	struct dp_event event;
@@ -356,6 +400,8 @@ int dp_session_pump(struct dp_session *session, uint64_t before_ns)
 	dp_sampler_round(session->sampler);
 	while (r == 0 && dp_sampler_next(session->sampler, before_ns, &event) == 1)
 		r = take_event(session, &event);
+	if (r == 0)
+		adapt_stack_size(session);
 	return r;
 }
 
@@ -406,10 +452,14 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 		ret->heap = *dp_heap_get_stats(session->heap);
 		ret->n_pending = dp_pairing_pending(session->pairing);
 	}
-	if (session->contention) {
+	if (session->contention)
 		ret->contention = *dp_contention_get_stats(session->contention);
-		dp_unwinder_get_stats(session->unwinder, &ret->unwind);
-	}
+	dp_unwinder_get_stats(session->unwinder, &ret->unwind);
+	ret->unwound_heap = session->interner.heap;
+	ret->unwound_waits = session->interner.waits;
+	ret->stack_bytes = dp_sampler_stack_bytes(session->sampler);
+	ret->callchain = session->callchain;
+	ret->heap_is_copied = session->options.heap_unwound;
 	ret->n_stacks = dp_stacks_count(session->stacks);
 	ret->n_stacks_truncated = session->interner.n_truncated;
 	ret->n_stacks_cut = session->interner.n_cut;

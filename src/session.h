@@ -33,7 +33,9 @@ struct dp_session_options {
 	uint64_t heap_rate_bytes; /* at least 1 */
 	uint64_t block_rate_ns;	  /* at least 1 */
 	uint64_t seed;		  /* of the sampling generators */
-	pid_t except_tid;	  /* a thread of the process that is left out; 0: none */
+	bool heap_unwound; /* stacks of allocations from copies, not from the kernel's callchain */
+	bool stacks_go_on; /* stacks beyond what can be copied go on with the callchain */
+	pid_t except_tid;  /* a thread of the process that is left out; 0: none */
 };
 
 enum dp_session_state {
@@ -55,14 +57,18 @@ struct dp_session_stats {
 	struct dp_pairing_stats pairing;
 	struct dp_heap_stats heap;
 	struct dp_contention_stats contention;
-	struct dp_unwind_stats unwind;
+	struct dp_unwind_counts unwound_heap, unwound_waits;
+	struct dp_unwind_stats unwind; /* both */
+	uint32_t stack_bytes;	       /* copied of each stack now */
+	bool callchain;		       /* beside each copy */
+	bool heap_is_copied;
 	uint64_t n_pending; /* allocation calls entered and not returned yet */
 	uint64_t n_stacks;  /* distinct */
 	uint64_t
 		n_stacks_truncated; /* of these, as long as the kernel's limit: there may be more */
 	uint64_t n_stacks_cut; /* of these, with outermost addresses cut off: in no mapped code */
 	uint64_t n_stacks_overflowed;
-	uint64_t n_stacks_missing; /* waits and wake-ups whose record had no registers */
+	uint64_t n_stacks_missing; /* events whose record had no registers */
 	uint64_t n_unknown_probes; /* hits at an address that no probe of ours is at */
 };
 

@@ -56,11 +56,15 @@ int dp_tracked_open(struct dp_tracked *tracked, const struct dp_options *options
 {
 	const bool waits = options->profiles & (DP_PROFILE_BLOCK | DP_PROFILE_MUTEX);
 	const bool heap = options->profiles & DP_PROFILE_HEAP;
+	static const enum deltaprof_stacks stacks[] = {[DP_STACKS_AUTO] = DELTAPROF_STACKS_AUTO,
+						       [DP_STACKS_FP] = DELTAPROF_STACKS_FP,
+						       [DP_STACKS_DWARF] = DELTAPROF_STACKS_DWARF};
 	const struct deltaprof_options attach = {.size = sizeof(attach),
 						 .profiles = (heap ? DELTAPROF_HEAP : 0u) |
 							     (waits ? DELTAPROF_CONTENTION : 0u),
 						 .heap_rate_bytes = options->heap_rate_bytes,
-						 .block_rate_ns = options->block_rate_ns};
+						 .block_rate_ns = options->block_rate_ns,
+						 .stacks = stacks[options->stacks]};
 	int r = deltaprof_attach(&tracked->process, pid, &attach, err->text);
 
 	tracked->options = options;

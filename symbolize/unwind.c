@@ -7,7 +7,9 @@
 #include "src/base/frame.h"
 #include "src/base/trampoline.h"
 #include "symbolize/cfi.h"
+#include "symbolize/chain.h"
 #include "symbolize/expression.h"
+#include "symbolize/module_registry.h"
 
 /*
  * The one hard idea: a stack that ends early is worth more than one with a frame that was never
@@ -18,7 +20,9 @@
 #define WORD sizeof(uint64_t)
 
 struct dp_unwinder {
+	const struct dp_modules *modules;
 	struct dp_cfi *cfi;
+	struct dp_chain_ends ends;
 	struct dp_unwind_stats stats;
 };
 
@@ -31,6 +35,7 @@ struct walk {
 	bool is_leaf;
 	bool is_call; /* the pc is a return address */
 	uint64_t frame;
+	uint32_t n_fp_steps;
 };
 
 /* What a step ends in: another frame, an end (enum dp_unwind_end), or -ENOMEM. */
@@ -48,6 +53,7 @@ int dp_unwinder_new(struct dp_unwinder **ret, struct dp_modules *modules)
 		free(unwinder);
 		return r;
 	}
+	unwinder->modules = modules;
 	*ret = unwinder;
 	return 0;
 }
@@ -57,6 +63,7 @@ void dp_unwinder_free(struct dp_unwinder *unwinder)
 	if (!unwinder)
 		return;
 	dp_cfi_free(unwinder->cfi);
+	dp_chain_ends_clear(&unwinder->ends);
 	free(unwinder);
 }
 
@@ -246,7 +253,7 @@ static int step_by_frame_pointer(struct walk *walk)
 	regs->value[DP_UNWIND_REG_PC] = pc;
 	regs->known = bit(DP_UNWIND_REG_BP) | bit(DP_UNWIND_REG_SP) | bit(DP_UNWIND_REG_PC);
 	walk->is_call = true;
-	walk->unwinder->stats.n_fp_steps++;
+	walk->n_fp_steps++;
 	return GO_ON;
 }
 
@@ -307,9 +314,32 @@ static int step(struct walk *walk, uint64_t *ret_frame)
 	return GO_ON;
 }
 
+/*
+ * Goes on beyond the copy, whose last frame had the frame pointer @bp. Returns how many frames were
+ * added, or -ENOMEM.
+ */
+static ptrdiff_t go_on_by_chain(const struct walk *walk, uint64_t bp, uint64_t *ret_frames,
+				size_t max_frames, enum dp_unwind_end *ret_end)
+{
+	const struct dp_chain chain = {.space = walk->space,
+				       .cfi = walk->unwinder->cfi,
+				       .ends = &walk->unwinder->ends,
+				       .sample = walk->sample};
+
+	return dp_chain_go_on(&chain, walk->frame, bp, ret_frames, max_frames, ret_end);
+}
+
+void dp_unwind_count(struct dp_unwind_counts *counts, const struct dp_unwind_result *result)
+{
+	counts->n_stacks++;
+	counts->n_ends[result->end]++;
+	counts->n_fp_steps += result->n_fp_steps;
+	counts->n_chain_steps += result->n_chain_steps;
+}
+
 ptrdiff_t dp_unwind(struct dp_unwinder *unwinder, const struct dp_space *space,
 		    const struct dp_unwind_sample *sample, uint64_t *ret_frames, size_t max_frames,
-		    enum dp_unwind_end *ret_end)
+		    struct dp_unwind_result *ret)
 {
 	struct walk walk = {
 		.unwinder = unwinder,
@@ -319,20 +349,63 @@ ptrdiff_t dp_unwind(struct dp_unwinder *unwinder, const struct dp_space *space,
 		.is_leaf = true,
 		.is_call = sample->leaf_is_call,
 	};
+	struct dp_unwind_result result = {.end = DP_UNWIND_LIMIT};
+	uint64_t bp = 0;
+	ptrdiff_t n_more;
 	size_t n = 0;
 	int r = GO_ON;
 
 	for (size_t i = 0; i < DP_UNWIND_REGS; i++)
 		walk.regs.value[i] = sample->regs[i];
 	walk.frame = dp_space_frame(space, sample->regs[DP_UNWIND_REG_PC] - walk.is_call);
-	while (r == GO_ON && n < max_frames)
+	while (r == GO_ON && n < max_frames) {
+		bp = dp_registers_know(&walk.regs, DP_UNWIND_REG_BP)
+			     ? walk.regs.value[DP_UNWIND_REG_BP]
+			     : 0;
 		r = step(&walk, &ret_frames[n++]);
+	}
 	if (r < 0)
 		return r;
-	*ret_end = r == GO_ON ? DP_UNWIND_LIMIT : (enum dp_unwind_end)r;
-	unwinder->stats.n_stacks++;
-	unwinder->stats.n_ends[*ret_end]++;
+	if (r != GO_ON)
+		result.end = (enum dp_unwind_end)r;
+	if (result.end == DP_UNWIND_STACK_CUT && sample->callchain) {
+		n_more = go_on_by_chain(&walk, bp, ret_frames + n, max_frames - n, &result.end);
+		if (n_more < 0)
+			return n_more;
+		n += (size_t)n_more;
+		result.n_chain_steps = (uint32_t)n_more;
+	}
+	result.n_fp_steps = walk.n_fp_steps;
+	result.n_bytes = stack_pointer(&walk) - sample->regs[DP_UNWIND_REG_SP];
+	if (sample->callchain && result.end == DP_UNWIND_OUTERMOST && result.n_fp_steps == 0 &&
+	    result.n_chain_steps == 0)
+		dp_chain_learn(&unwinder->ends, ret_frames, n);
+	dp_unwind_count(&unwinder->stats.counts, &result);
+	*ret = result;
 	return (ptrdiff_t)n;
+}
+
+#define N_PLACES 256
+
+int dp_unwinder_keeps_frame_pointers(struct dp_unwinder *unwinder, uint32_t id)
+{
+	const struct dp_elf_image *image = dp_module_image(unwinder->modules, id);
+	size_t n_with_rule = 0, n_kept = 0;
+	uint64_t rule;
+
+	for (size_t i = 0; image && i < image->n_segments; i++) {
+		const struct dp_elf_segment *segment = &image->segments[i];
+		uint64_t apart = segment->n_bytes / N_PLACES + 1;
+
+		for (uint64_t at = 0; at < segment->n_bytes; at += apart) {
+			if (dp_cfi_find(unwinder->cfi, dp_frame_make(id, segment->file_off + at),
+					&rule) < 0)
+				return -ENOMEM;
+			n_with_rule += dp_cfi_shape(rule) != DP_CFI_NO_RULE;
+			n_kept += dp_cfi_keeps_frame_pointer(rule);
+		}
+	}
+	return n_kept * 2 > n_with_rule;
 }
 
 void dp_unwinder_get_stats(const struct dp_unwinder *unwinder, struct dp_unwind_stats *ret)

@@ -37,6 +37,9 @@ struct dp_unwind_sample {
 			    * is still to run */
 	dp_unwind_pending_fn *pending; /* NULL: no return probes */
 	void *context;		       /* of pending */
+	const uint64_t *callchain; /* the kernel's, of the same moment, its markers included; goes
+				    * on where the copy ends; NULL: none */
+	size_t n_callchain;
 };
 
 enum dp_unwind_end {
@@ -49,15 +52,31 @@ enum dp_unwind_end {
 			      * address that a return probe of another's has replaced */
 };
 
-struct dp_unwind_stats {
+/* What became of one stack. */
+struct dp_unwind_result {
+	enum dp_unwind_end end;
+	uint32_t n_fp_steps;	/* frames found through the frame pointer, for want of CFI */
+	uint32_t n_chain_steps; /* frames taken from the kernel's callchain */
+	uint64_t n_bytes;	/* of the copy that were needed */
+};
+
+/* What became of many. */
+struct dp_unwind_counts {
 	uint64_t n_stacks;
-	uint64_t n_ends[DP_UNWIND_BROKEN + 1]; /* how stacks ended */
-	uint64_t n_fp_steps;	  /* frames found through the frame pointer, for want of CFI */
+	uint64_t n_ends[DP_UNWIND_BROKEN + 1]; /* how they ended */
+	uint64_t n_fp_steps, n_chain_steps;
+};
+
+struct dp_unwind_stats {
+	struct dp_unwind_counts counts;
 	uint64_t n_trampolines;	  /* of pending return probes, seen through */
 	uint64_t n_no_room;	  /* how often all rules were forgotten to make room for new ones */
 	uint64_t n_files_no_room; /* files whose CFI was not read for its size */
 	uint64_t n_cfi_bad; /* entries, ends of sections and tables of CFI refused as corrupt */
 };
+
+/* Adds one stack to @counts. */
+void dp_unwind_count(struct dp_unwind_counts *counts, const struct dp_unwind_result *result);
 
 /* @modules: borrowed, must outlive it. Returns 0 or -ENOMEM. */
 int dp_unwinder_new(struct dp_unwinder **ret, struct dp_modules *modules);
@@ -71,8 +90,10 @@ void dp_unwinder_free(struct dp_unwinder *unwinder);
  * interrupted, and the trampoline that a signal handler returns to, which no call leads to.
  *
  * @sample: its stack is all of the target's memory that is looked at.
- * @ret_frames: room for @max_frames, at least 1. *@ret_end: how it ended; what lies beyond is not
- * known, and what is given is the innermost part of the stack.
+ * @ret_frames: room for @max_frames, at least 1. @ret: how it ended; what lies beyond is not known,
+ * and what is given is the innermost part of the stack.
+ * Where the copy ends in code that keeps frame pointers, as its CFI confirms address by address,
+ * the callchain goes on.
  * Files' CFI is read at the first address in them, and each address's rule once; corrupt CFI ends
  * the stack, never the caller. A frame found without CFI, by its frame pointer, may be wrong: it is
  * counted. The memory that is kept is bounded: 512 MiB for files' CFI, 16 MiB for rules, and what
@@ -81,7 +102,14 @@ void dp_unwinder_free(struct dp_unwinder *unwinder);
  */
 ptrdiff_t dp_unwind(struct dp_unwinder *unwinder, const struct dp_space *space,
 		    const struct dp_unwind_sample *sample, uint64_t *ret_frames, size_t max_frames,
-		    enum dp_unwind_end *ret_end);
+		    struct dp_unwind_result *ret);
+
+/*
+ * Whether the code of module @id keeps frame pointers: at most of the places spread over it
+ * that have CFI, the caller's frame is found through the frame pointer. Reads the file's CFI.
+ * Returns 1, 0 (it does not, or has no CFI to tell), or -ENOMEM.
+ */
+int dp_unwinder_keeps_frame_pointers(struct dp_unwinder *unwinder, uint32_t id);
 
 /* Fills @ret: everything since dp_unwinder_new(). */
 void dp_unwinder_get_stats(const struct dp_unwinder *unwinder, struct dp_unwind_stats *ret);

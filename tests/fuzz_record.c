@@ -44,12 +44,12 @@ static void check_event(const struct dp_event *event, const uint8_t *bytes, size
 {
 	switch (event->type) {
 	case DP_EVENT_ALLOC_ENTRY:
-		require_inside(event->entry.callchain, event->entry.n_callchain * sizeof(uint64_t),
+		require_inside(event->entry.user.callchain, event->entry.user.n_callchain * sizeof(uint64_t),
 			       bytes, n_bytes);
-		REQUIRE((uintptr_t)event->entry.callchain % sizeof(uint64_t) == 0);
+		REQUIRE((uintptr_t)event->entry.user.callchain % sizeof(uint64_t) == 0);
 		break;
 	case DP_EVENT_FREE:
-		REQUIRE(event->entry.n_callchain == 0);
+		REQUIRE(event->entry.user.n_callchain == 0);
 		break;
 	case DP_EVENT_MMAP:
 		require_string_inside(event->mmap.path, bytes, n_bytes);

@@ -92,7 +92,7 @@ static void unwind(struct look *look, size_t i_first)
 	uint64_t words[STACK_WORDS], frames[MAX_FRAMES];
 	struct dp_unwind_sample sample = {.stack = (const uint8_t *)words,
 					  .stack_bytes = sizeof(words)};
-	enum dp_unwind_end end;
+	struct dp_unwind_result result;
 	ptrdiff_t n;
 
 	for (size_t i = 0; i < STACK_WORDS; i++) {
@@ -105,8 +105,8 @@ static void unwind(struct look *look, size_t i_first)
 	sample.regs[DP_UNWIND_REG_SP] = STACK_AVMA;
 	sample.regs[DP_UNWIND_REG_BP] = STACK_AVMA + 64;
 	sample.regs[DP_UNWIND_REG_PC] = CODE_AVMA + look->file_off[i_first];
-	n = dp_unwind(look->unwinder, look->space, &sample, frames, MAX_FRAMES, &end);
-	assert(n >= 1 && n <= MAX_FRAMES && end <= DP_UNWIND_BROKEN);
+	n = dp_unwind(look->unwinder, look->space, &sample, frames, MAX_FRAMES, &result);
+	assert(n >= 1 && n <= MAX_FRAMES && result.end <= DP_UNWIND_BROKEN);
 	for (ptrdiff_t i = 1; i < n; i++)
 		assert(dp_frame_module(frames[i]) == 1);
 	look->result.n_unwound += (size_t)n - 1;

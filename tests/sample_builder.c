@@ -95,11 +95,11 @@ static void put_id(struct writer *w)
 
 static void put_callchain(struct writer *w)
 {
-	size_t n = w->event->type == DP_EVENT_ALLOC_ENTRY ? w->event->entry.n_callchain : 0;
+	size_t n = w->event->type == DP_EVENT_ALLOC_ENTRY ? w->event->entry.user.n_callchain : 0;
 
 	put_u64(w, n);
 	if (n > 0)
-		put(w, w->event->entry.callchain, n * sizeof(uint64_t));
+		put(w, w->event->entry.user.callchain, n * sizeof(uint64_t));
 }
 
 static const struct dp_raw_layout *find_layout(const struct writer *w)

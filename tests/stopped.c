@@ -166,7 +166,7 @@ void stopped_take(struct stopped *s, size_t max_bytes, bool leaf_is_call)
 void stopped_unwind(struct stopped *s)
 {
 	ptrdiff_t n = dp_unwind(s->unwinder, s->space, &s->sample, s->frames, STOPPED_MAX_FRAMES,
-				&s->end);
+				&s->result);
 
 	assert_true(n > 0);
 	s->n_frames = (size_t)n;

@@ -30,7 +30,7 @@ struct stopped {
 	struct dp_unwind_sample sample;
 	uint64_t frames[STOPPED_MAX_FRAMES]; /* of stopped_unwind() */
 	size_t n_frames;
-	enum dp_unwind_end end;
+	struct dp_unwind_result result;
 };
 
 /* What another unwinder says: addresses, leaf first. */

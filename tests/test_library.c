@@ -409,7 +409,7 @@ static void options_that_make_no_sense_are_refused_in_a_sentence(void **state)
 	(void)state;
 	options.known.size = 0;
 	assert_refused(getpid(), &options.known, -EINVAL, "size");
-	options.known.size = sizeof(exact) - 1;
+	options.known.size = offsetof(struct deltaprof_options, stacks) - 1;
 	assert_refused(getpid(), &options.known, -EINVAL, "size");
 	options.known.size = sizeof(options);
 	options.later = 1;

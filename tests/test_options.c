@@ -298,9 +298,6 @@ static void several_processes_profiles_and_a_command_are_taken(void **state)
 static void what_this_version_cannot_do_is_one_clear_sentence(void **state)
 {
 	(void)state;
-	wrong(WORDS("-p", "1", "--stacks", "dwarf"),
-	      "--stacks: dwarf is not in this version; use --stacks fp, which needs a program with "
-	      "frame pointers for whole stacks");
 	wrong(WORDS("-p", "1", "--sampler", "kernel"),
 	      "--sampler: kernel is not in this version; use --sampler direct");
 	wrong(WORDS("-p", "1", "--max-overhead", "5"),

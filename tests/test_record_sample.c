@@ -43,10 +43,10 @@ static void a_captured_entry_of_malloc_tells_arguments_stack_and_callchain(void 
 	assert_int_equal(e.entry.args[2], 1);
 	assert_int_equal(e.entry.sp, 0x7ffd83a5c378);
 	assert_int_equal(e.entry.stack0, 0x5617d7f93d84);
-	assert_int_equal(e.entry.n_callchain, 3);
-	assert_int_equal(e.entry.callchain[0], USER_MARKER);
-	assert_int_equal(e.entry.callchain[1], 0x7faaa3d21930);
-	assert_int_equal(e.entry.callchain[2], 0x7faaa3cb024a);
+	assert_int_equal(e.entry.user.n_callchain, 3);
+	assert_int_equal(e.entry.user.callchain[0], USER_MARKER);
+	assert_int_equal(e.entry.user.callchain[1], 0x7faaa3d21930);
+	assert_int_equal(e.entry.user.callchain[2], 0x7faaa3cb024a);
 }
 
 static void a_captured_return_belongs_to_its_entry(void **state)
@@ -79,8 +79,8 @@ static void a_captured_free_tells_the_pointer_and_has_no_callchain(void **state)
 	assert_int_equal(e.entry.args[2], 0);
 	assert_int_equal(e.entry.sp, 0x7ffd83a5c378);
 	assert_int_equal(e.entry.stack0, 0);
-	assert_null(e.entry.callchain);
-	assert_int_equal(e.entry.n_callchain, 0);
+	assert_null(e.entry.user.callchain);
+	assert_int_equal(e.entry.user.n_callchain, 0);
 }
 
 static void the_builder_writes_what_the_kernel_writes(void **state)
@@ -109,8 +109,7 @@ static void a_built_entry_with_a_long_callchain_comes_back(void **state)
 					.args = {2, 3, UINT64_MAX},
 					.sp = 5,
 					.stack0 = 6,
-					.callchain = chain,
-					.n_callchain = 127}};
+					.user = {.callchain = chain, .n_callchain = 127}}};
 	struct dp_event out;
 
 	(void)state;
@@ -126,10 +125,10 @@ static void a_built_entry_with_a_long_callchain_comes_back(void **state)
 	assert_memory_equal(out.entry.args, in.entry.args, sizeof(in.entry.args));
 	assert_int_equal(out.entry.sp, 5);
 	assert_int_equal(out.entry.stack0, 6);
-	assert_int_equal(out.entry.n_callchain, 127);
-	assert_memory_equal(out.entry.callchain, chain, sizeof(chain));
-	assert_true((const uint8_t *)out.entry.callchain >= r.bytes);
-	assert_true((const uint8_t *)(out.entry.callchain + 127) <= r.bytes + r.n_bytes);
+	assert_int_equal(out.entry.user.n_callchain, 127);
+	assert_memory_equal(out.entry.user.callchain, chain, sizeof(chain));
+	assert_true((const uint8_t *)out.entry.user.callchain >= r.bytes);
+	assert_true((const uint8_t *)(out.entry.user.callchain + 127) <= r.bytes + r.n_bytes);
 }
 
 static void an_empty_callchain_is_no_error(void **state)
@@ -141,7 +140,7 @@ static void an_empty_callchain_is_no_error(void **state)
 	(void)state;
 	r.n_bytes = sample_build(r.bytes, &sample_layout, &in);
 	expect_parsed(r.bytes, r.n_bytes, &out);
-	assert_int_equal(out.entry.n_callchain, 0);
+	assert_int_equal(out.entry.user.n_callchain, 0);
 }
 
 static void a_32_bit_field_is_widened(void **state)

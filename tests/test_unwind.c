@@ -123,12 +123,12 @@ __attribute__((noinline)) static void take(void)
 static void expect_same(struct fixture *fixture, int i_interrupted)
 {
 	uint64_t frames[MAX_FRAMES];
-	enum dp_unwind_end end;
+	struct dp_unwind_result result;
 	ptrdiff_t n = dp_unwind(fixture->unwinder, fixture->space, &taken.sample, frames,
-				MAX_FRAMES, &end);
+				MAX_FRAMES, &result);
 	int n_extra;
 
-	assert_int_equal(end, DP_UNWIND_OUTERMOST);
+	assert_int_equal(result.end, DP_UNWIND_OUTERMOST);
 	assert_true(taken.n_expected > 3);
 	/* A sanitizer's backtrace() has a frame of its own in front. */
 	n_extra = taken.n_expected - (int)n;
@@ -255,24 +255,25 @@ static void a_copy_that_is_too_short_gives_the_beginning_and_says_so(void **stat
 	struct fixture *fixture = *state;
 	uint64_t whole[MAX_FRAMES], frames[MAX_FRAMES];
 	struct dp_unwind_sample sample;
-	enum dp_unwind_end end;
+	struct dp_unwind_result result;
 	ptrdiff_t n_whole, last = 0;
 
 	recurse(10);
 	n_whole = dp_unwind(fixture->unwinder, fixture->space, &taken.sample, whole, MAX_FRAMES,
-			    &end);
-	assert_int_equal(end, DP_UNWIND_OUTERMOST);
+			    &result);
+	assert_int_equal(result.end, DP_UNWIND_OUTERMOST);
 	sample = taken.sample;
 	for (size_t n_bytes = 0; n_bytes < taken.sample.stack_bytes; n_bytes += 8) {
 		ptrdiff_t n;
 
 		sample.stack_bytes = n_bytes;
-		n = dp_unwind(fixture->unwinder, fixture->space, &sample, frames, MAX_FRAMES, &end);
+		n = dp_unwind(fixture->unwinder, fixture->space, &sample, frames, MAX_FRAMES,
+			      &result);
 		assert_true(n >= last && n <= n_whole);
-		assert_true(n == n_whole || end == DP_UNWIND_STACK_CUT);
+		assert_true(n == n_whole || result.end == DP_UNWIND_STACK_CUT);
 		assert_memory_equal(frames, whole, (size_t)n * sizeof(*frames));
 		last = n;
-		if (n == n_whole && end == DP_UNWIND_OUTERMOST)
+		if (n == n_whole && result.end == DP_UNWIND_OUTERMOST)
 			break;
 	}
 	assert_int_equal(last, n_whole);
@@ -282,12 +283,12 @@ static void as_many_frames_as_there_is_room_for_are_given(void **state)
 {
 	struct fixture *fixture = *state;
 	uint64_t frames[5];
-	enum dp_unwind_end end;
+	struct dp_unwind_result result;
 
 	recurse(10);
 	assert_int_equal(
-		dp_unwind(fixture->unwinder, fixture->space, &taken.sample, frames, 5, &end), 5);
-	assert_int_equal(end, DP_UNWIND_LIMIT);
+		dp_unwind(fixture->unwinder, fixture->space, &taken.sample, frames, 5, &result), 5);
+	assert_int_equal(result.end, DP_UNWIND_LIMIT);
 }
 
 /* Stands for what the owner of the return probe knows. */
@@ -327,13 +328,13 @@ static void a_pending_return_probes_trampoline_is_seen_through(void **state)
 	struct dp_unwind_sample sample;
 	uint64_t frames[MAX_FRAMES];
 	struct hidden hidden;
-	enum dp_unwind_end end;
+	struct dp_unwind_result result;
 
 	recurse(1);
 	hide(&hidden, (uint64_t)taken.expected[2]);
 	sample = taken.sample;
-	dp_unwind(fixture->unwinder, fixture->space, &sample, frames, MAX_FRAMES, &end);
-	assert_int_equal(end, DP_UNWIND_BROKEN);
+	dp_unwind(fixture->unwinder, fixture->space, &sample, frames, MAX_FRAMES, &result);
+	assert_int_equal(result.end, DP_UNWIND_BROKEN);
 	sample.pending = look_up;
 	sample.context = &hidden;
 	taken.sample = sample;
@@ -341,8 +342,8 @@ static void a_pending_return_probes_trampoline_is_seen_through(void **state)
 	dp_unwinder_get_stats(fixture->unwinder, &stats);
 	assert_int_equal(stats.n_trampolines, 1);
 	hidden.avma++;
-	dp_unwind(fixture->unwinder, fixture->space, &sample, frames, MAX_FRAMES, &end);
-	assert_int_equal(end, DP_UNWIND_BROKEN);
+	dp_unwind(fixture->unwinder, fixture->space, &sample, frames, MAX_FRAMES, &result);
+	assert_int_equal(result.end, DP_UNWIND_BROKEN);
 	taken.sample.pending = NULL;
 }
 
@@ -350,7 +351,7 @@ static void garbage_on_the_stack_ends_it(void **state)
 {
 	struct fixture *fixture = *state;
 	uint64_t frames[MAX_FRAMES];
-	enum dp_unwind_end end;
+	struct dp_unwind_result result;
 	unsigned random = 1;
 
 	recurse(10);
@@ -361,7 +362,7 @@ static void garbage_on_the_stack_ends_it(void **state)
 				taken.stack[i] = (uint8_t)(random >> 16);
 		}
 		assert_true(dp_unwind(fixture->unwinder, fixture->space, &taken.sample, frames,
-				      MAX_FRAMES, &end) >= 1);
+				      MAX_FRAMES, &result) >= 1);
 	}
 }
 
@@ -370,11 +371,12 @@ static void code_without_a_mapping_ends_it(void **state)
 	struct fixture *fixture = *state;
 	struct dp_unwind_sample sample = {.regs = {[7] = 4096, [16] = 0x10}};
 	uint64_t frames[2];
-	enum dp_unwind_end end;
+	struct dp_unwind_result result;
 
-	assert_int_equal(dp_unwind(fixture->unwinder, fixture->space, &sample, frames, 2, &end), 1);
+	assert_int_equal(dp_unwind(fixture->unwinder, fixture->space, &sample, frames, 2, &result),
+			 1);
 	assert_int_equal(frames[0], 0x10);
-	assert_int_equal(end, DP_UNWIND_NO_CFI);
+	assert_int_equal(result.end, DP_UNWIND_NO_CFI);
 }
 
 static struct fixture *failing;
@@ -383,13 +385,13 @@ static int unwind_anew(void)
 {
 	struct dp_unwinder *unwinder = NULL;
 	uint64_t frames[MAX_FRAMES];
-	enum dp_unwind_end end;
+	struct dp_unwind_result result;
 	ptrdiff_t n;
 	int r = dp_unwinder_new(&unwinder, failing->modules);
 
 	if (r < 0)
 		return r;
-	n = dp_unwind(unwinder, failing->space, &taken.sample, frames, MAX_FRAMES, &end);
+	n = dp_unwind(unwinder, failing->space, &taken.sample, frames, MAX_FRAMES, &result);
 	dp_unwinder_free(unwinder);
 	return n < 0 ? (int)n : 0;
 }

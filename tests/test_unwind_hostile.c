@@ -162,7 +162,7 @@ static struct hostile_result look(struct file *file)
 
 	finish(file);
 	hostile_look_at_bytes(file->bytes, sizeof(file->bytes), file_off, 1, &result);
-	assert_int_equal(result.unwinder.n_stacks, 1);
+	assert_int_equal(result.unwinder.counts.n_stacks, 1);
 	return result;
 }
 
@@ -171,7 +171,7 @@ static void expect_whole(struct file *file, uint64_t n_bad)
 	struct hostile_result result = look(file);
 
 	assert_int_equal(result.n_unwound, 3);
-	assert_int_equal(result.unwinder.n_fp_steps, 0);
+	assert_int_equal(result.unwinder.counts.n_fp_steps, 0);
 	assert_int_equal(result.unwinder.n_cfi_bad, n_bad);
 }
 
@@ -181,8 +181,8 @@ static void expect_refused(struct file *file)
 	struct hostile_result result = look(file);
 
 	assert_int_equal(result.n_unwound, 1);
-	assert_int_equal(result.unwinder.n_fp_steps, 1);
-	assert_int_equal(result.unwinder.n_ends[DP_UNWIND_NO_CFI], 1);
+	assert_int_equal(result.unwinder.counts.n_fp_steps, 1);
+	assert_int_equal(result.unwinder.counts.n_ends[DP_UNWIND_NO_CFI], 1);
 	assert_true(result.unwinder.n_cfi_bad >= 1);
 }
 
@@ -192,7 +192,7 @@ static void expect_end(struct file *file, enum dp_unwind_end end)
 	struct hostile_result result = look(file);
 
 	assert_int_equal(result.n_unwound, 0);
-	assert_int_equal(result.unwinder.n_ends[end], 1);
+	assert_int_equal(result.unwinder.counts.n_ends[end], 1);
 	assert_int_equal(result.unwinder.n_cfi_bad, 0);
 }
 
@@ -317,7 +317,7 @@ static void hostile_state_that_was_never_remembered_gives_no_rule(void **state)
 	struct hostile_result result = look(&file);
 
 	(void)state;
-	assert_int_equal(result.unwinder.n_ends[DP_UNWIND_NO_CFI], 1);
+	assert_int_equal(result.unwinder.counts.n_ends[DP_UNWIND_NO_CFI], 1);
 }
 
 static void hostile_expressions_end_the_stack(void **state)
@@ -345,7 +345,7 @@ static void hostile_expression_of_the_cfa_by_itself_gives_no_rule(void **state)
 	struct hostile_result result = look(&file);
 
 	(void)state;
-	assert_int_equal(result.unwinder.n_ends[DP_UNWIND_NO_CFI], 1);
+	assert_int_equal(result.unwinder.counts.n_ends[DP_UNWIND_NO_CFI], 1);
 }
 
 static void hostile_cfa_that_does_not_grow_ends_the_stack(void **state)
@@ -358,7 +358,7 @@ static void hostile_cfa_that_does_not_grow_ends_the_stack(void **state)
 	/* Of the leaf it is believed: it may have taken its return address off the stack already.
 	 */
 	assert_int_equal(result.n_unwound, 1);
-	assert_int_equal(result.unwinder.n_ends[DP_UNWIND_BROKEN], 1);
+	assert_int_equal(result.unwinder.counts.n_ends[DP_UNWIND_BROKEN], 1);
 	/* 2 × -8. */
 	expect_program_ends(BYTES(DW_CFA_def_cfa_sf, 7, 2, DW_CFA_offset_extended_sf, 16, 0x7e),
 			    DP_UNWIND_BROKEN);
@@ -371,7 +371,7 @@ static void hostile_return_address_in_itself_ends_the_stack(void **state)
 
 	(void)state;
 	assert_true(result.n_unwound <= 127);
-	assert_int_equal(result.unwinder.n_ends[DP_UNWIND_OUTERMOST], 0);
+	assert_int_equal(result.unwinder.counts.n_ends[DP_UNWIND_OUTERMOST], 0);
 }
 
 /* The leaf may have taken its return address off the stack already, no other frame. */
@@ -383,7 +383,7 @@ static void hostile_cycle_of_signal_frames_ends_the_stack(void **state)
 
 	(void)state;
 	assert_int_equal(result.n_unwound, 1);
-	assert_int_equal(result.unwinder.n_ends[DP_UNWIND_BROKEN], 1);
+	assert_int_equal(result.unwinder.counts.n_ends[DP_UNWIND_BROKEN], 1);
 }
 
 static void put_table(struct file *file, uint32_t n, uint32_t fde_at)

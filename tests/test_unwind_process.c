@@ -49,11 +49,11 @@ static void expect_own_report(const char *name, const char *situation)
 	stopped_read_report(s, &oracle);
 	assert_true(oracle.n > 4);
 	stopped_expect(s, &oracle, oracle.n, false);
-	assert_int_equal(s->end, DP_UNWIND_OUTERMOST);
+	assert_int_equal(s->result.end, DP_UNWIND_OUTERMOST);
 	dp_unwinder_get_stats(s->unwinder, &stats);
-	assert_int_equal(stats.n_stacks, 1);
-	assert_int_equal(stats.n_ends[DP_UNWIND_OUTERMOST], 1);
-	assert_int_equal(stats.n_fp_steps, 0);
+	assert_int_equal(stats.counts.n_stacks, 1);
+	assert_int_equal(stats.counts.n_ends[DP_UNWIND_OUTERMOST], 1);
+	assert_int_equal(stats.counts.n_fp_steps, 0);
 	stopped_end(s);
 }
 
@@ -98,7 +98,7 @@ static void what_runs_on_a_signal_stack_ends_behind_what_it_interrupted(void **s
 	/* The trampoline, and the function that was interrupted: its frame is on the other stack.
 	 */
 	stopped_expect(s, &oracle, i + 2, false);
-	assert_int_equal(s->end, DP_UNWIND_STACK_CUT);
+	assert_int_equal(s->result.end, DP_UNWIND_STACK_CUT);
 	stopped_end(s);
 }
 
@@ -109,7 +109,7 @@ static void expect_eu_stack(struct stopped *s)
 	stopped_run_eu_stack(s, &oracle);
 	assert_true(oracle.n > 4);
 	stopped_expect(s, &oracle, oracle.n, true);
-	assert_int_equal(s->end, DP_UNWIND_OUTERMOST);
+	assert_int_equal(s->result.end, DP_UNWIND_OUTERMOST);
 }
 
 static void assert_function(const struct stopped *s, size_t i, const char *name)
@@ -175,7 +175,7 @@ static void debug_frame_does_where_there_is_no_eh_frame(void **state)
 
 		expect_eu_stack(s);
 		dp_unwinder_get_stats(s->unwinder, &stats);
-		assert_int_equal(stats.n_fp_steps, 0);
+		assert_int_equal(stats.counts.n_fp_steps, 0);
 		stopped_end(s);
 	}
 }
@@ -193,7 +193,7 @@ static void code_without_cfi_is_unwound_by_its_frame_pointers(void **state)
 		n_program += is_in(s, i, "unw-frame-pointers");
 	/* All of the program's, but for _start, which the C library brings with CFI. */
 	assert_true(n_program > 300);
-	assert_int_equal(stats.n_fp_steps, n_program - 1);
+	assert_int_equal(stats.counts.n_fp_steps, n_program - 1);
 	stopped_end(s);
 }
 
@@ -226,7 +226,7 @@ static void note_step(struct calls *calls, const struct stopped *s,
 static bool is_as_noted(const struct stopped *s, const struct calls *calls, const uint64_t *base,
 			size_t n_base)
 {
-	if (s->end != DP_UNWIND_OUTERMOST || s->n_frames != calls->n + n_base ||
+	if (s->result.end != DP_UNWIND_OUTERMOST || s->n_frames != calls->n + n_base ||
 	    s->frames[0] != dp_space_frame(s->space, s->regs.rip))
 		return false;
 	for (size_t i = 1; i <= calls->n; i++) {
@@ -239,8 +239,8 @@ static bool is_as_noted(const struct stopped *s, const struct calls *calls, cons
 
 static void report_difference(const struct stopped *s, const struct calls *calls)
 {
-	print_message("at 0x%" PRIx64 ": end %d, %zu frames, %zu calls:", s->frames[0], s->end,
-		      s->n_frames, calls->n);
+	print_message("at 0x%" PRIx64 ": end %d, %zu frames, %zu calls:", s->frames[0],
+		      s->result.end, s->n_frames, calls->n);
 	for (size_t i = 1; i < s->n_frames && i <= calls->n; i++)
 		print_message(" 0x%" PRIx64, s->frames[i]);
 	print_message("\n");
@@ -254,7 +254,7 @@ static void at_every_instruction_the_stack_is_that_of_the_calls_made(void **stat
 	size_t n_base = s->n_frames, n_steps = 0, n_vdso = 0, n_loader = 0, n_different = 0;
 
 	(void)state;
-	assert_int_equal(s->end, DP_UNWIND_OUTERMOST);
+	assert_int_equal(s->result.end, DP_UNWIND_OUTERMOST);
 	memcpy(base, s->frames, n_base * sizeof(*base));
 	for (;; n_steps++) {
 		struct user_regs_struct before = s->regs;

@@ -86,7 +86,7 @@ class CommandLineTest(BadInputTest):
         self.fails(2, ["word"], "-p", "1", "word")
 
     def test_what_this_version_cannot_do_is_said_in_one_sentence(self):
-        for args in (("--stacks", "dwarf"), ("--sampler", "kernel"), ("--max-overhead", "5"),
+        for args in (("--sampler", "kernel"), ("--max-overhead", "5"),
                      ("--follow",), ("--comm", "x")):  # fmt: skip
             self.fails(2, ["not in this version"], *args, "-p", "1")
 

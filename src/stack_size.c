@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The hard idea: of a stack that was unwound to its end it is known how much of it was needed; of
+ * one that was cut, that it cannot need more than what lies between its stack pointer and the end
+ * of its mapping, which for the main thread is where the kernel put the arguments.
+ */
+#include "src/stack_size.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "symbolize/maps.h"
+#include "symbolize/proc.h"
+
+#define LOOK_EVERY_NS 50000000
+#define MAX_TASKS 256
+#define ENOUGH_TO_SHRINK 1000
+#define N_STEPS (DP_STACK_SIZE_MAX / DP_STACK_SIZE_STEP + 1)
+
+/* The process's memory, for finding out where a stack ends. */
+struct bounds {
+	char *maps;
+	size_t n_bytes;
+	uint64_t main_end; /* of the main thread's stack; 0 if not known */
+};
+
+/* Source: proc_pid_stat(5), startstack, field 28. */
+static uint64_t read_main_end(pid_t pid)
+{
+	char path[64], text[1024];
+	uint64_t end = 0;
+	const char *at;
+	size_t n;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	n = fread(text, 1, sizeof(text) - 1, file);
+	fclose(file);
+	text[n] = '\0';
+	at = strrchr(text, ')');
+	for (int field = 2; at && field < 28; field++)
+		at = strchr(at + 1, ' ');
+	if (at)
+		end = strtoull(at, NULL, 10);
+	return end;
+}
+
+static void read_bounds(struct bounds *bounds, pid_t pid)
+{
+	pid_t tid;
+
+	*bounds = (struct bounds){.main_end = read_main_end(pid)};
+	if (dp_proc_read_maps(pid, &bounds->maps, &bounds->n_bytes, &tid) < 0)
+		bounds->maps = NULL;
+}
+
+/* Bytes from @sp to the end of its stack; 0 if it is in no memory of the process. */
+static uint64_t depth_of(const struct bounds *bounds, uint64_t sp)
+{
+	const char *line = bounds->maps, *end = line + bounds->n_bytes;
+	struct dp_maps_line parsed;
+
+	while (line && line < end) {
+		const char *next = memchr(line, '\n', (size_t)(end - line));
+
+		next = next ? next + 1 : end;
+		if (dp_maps_parse_line(line, (size_t)(next - line), &parsed) == 0 &&
+		    sp >= parsed.start && sp < parsed.end) {
+			if (bounds->main_end > sp && bounds->main_end < parsed.end)
+				return bounds->main_end - sp;
+			return parsed.end - sp;
+		}
+		line = next;
+	}
+	return 0;
+}
+
+static uint32_t clamp(uint64_t bytes)
+{
+	bytes = (bytes + DP_STACK_SIZE_STEP - 1) / DP_STACK_SIZE_STEP * DP_STACK_SIZE_STEP;
+	if (bytes < DP_STACK_SIZE_MIN)
+		return DP_STACK_SIZE_MIN;
+	return bytes < DP_STACK_SIZE_MAX ? (uint32_t)bytes : DP_STACK_SIZE_MAX;
+}
+
+/* The stack pointer of a thread that is blocked; 0 if it runs. Source: proc_pid_syscall(5). */
+static uint64_t blocked_sp(pid_t pid, const char *tid)
+{
+	char path[300], text[256];
+	uint64_t sp = 0;
+	char *last;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/syscall", pid, tid);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	if (fgets(text, sizeof(text), file)) {
+		last = strrchr(text, ' ');
+		if (last)
+			*last = '\0';
+		last = strrchr(text, ' ');
+		sp = last ? strtoull(last, NULL, 16) : 0;
+	}
+	fclose(file);
+	return sp;
+}
+
+uint32_t dp_stack_size_guess(pid_t pid)
+{
+	struct bounds bounds;
+	struct dirent *entry;
+	uint64_t most = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	if (!dir)
+		return DP_STACK_SIZE_MIN;
+	read_bounds(&bounds, pid);
+	for (int i = 0; i < MAX_TASKS && (entry = readdir(dir)); i++) {
+		uint64_t sp = entry->d_name[0] == '.' ? 0 : blocked_sp(pid, entry->d_name);
+		uint64_t depth = sp ? depth_of(&bounds, sp) : 0;
+
+		if (depth > most && depth <= DP_STACK_SIZE_MAX)
+			most = depth;
+	}
+	closedir(dir);
+	free(bounds.maps);
+	/* What it does when it does not wait goes deeper; but what a thread has of its own at the
+	 * end of its stack's mapping has been counted in. */
+	most += DP_STACK_SIZE_MIN;
+	return clamp(most < DP_STACK_SIZE_FIRST_MAX ? most : DP_STACK_SIZE_FIRST_MAX);
+}
+
+void dp_stack_size_note(struct dp_stack_size *size, const struct dp_unwind_result *result,
+			uint64_t sp)
+{
+	size->n_seen++;
+	if (result->end == DP_UNWIND_STACK_CUT) {
+		if (size->n_cut < DP_STACK_SIZE_N_CUT)
+			size->cut_sp[size->n_cut] = sp;
+		size->n_cut++;
+	} else if (result->n_bytes <= DP_STACK_SIZE_MAX) {
+		size->n_needing[result->n_bytes / DP_STACK_SIZE_STEP]++;
+	}
+}
+
+/* Adds the cut ones to the others, each of those remembered standing for as many. */
+static void add_cut(struct dp_stack_size *size, pid_t pid, uint32_t bytes)
+{
+	size_t n = size->n_cut < DP_STACK_SIZE_N_CUT ? size->n_cut : DP_STACK_SIZE_N_CUT;
+	struct bounds bounds;
+
+	read_bounds(&bounds, pid);
+	for (size_t i = 0; i < n; i++) {
+		uint64_t depth = depth_of(&bounds, size->cut_sp[i]);
+
+		/* In no memory that is known: a thread that has ended, perhaps. */
+		if (depth == 0)
+			depth = 2 * (uint64_t)bytes;
+		if (depth > DP_STACK_SIZE_MAX)
+			depth = DP_STACK_SIZE_MAX;
+		size->n_needing[depth / DP_STACK_SIZE_STEP] += (size->n_cut + n - 1) / n;
+	}
+	free(bounds.maps);
+}
+
+/* What but one stack of 1000 fit in. */
+static uint32_t smallest(const struct dp_stack_size *size)
+{
+	uint64_t n_beyond = 0;
+	size_t steps = N_STEPS;
+
+	while (steps > 1 && (n_beyond + size->n_needing[steps - 1]) * 1000 <= size->n_seen)
+		n_beyond += size->n_needing[--steps];
+	return clamp(steps * DP_STACK_SIZE_STEP);
+}
+
+uint32_t dp_stack_size_choose(struct dp_stack_size *size, pid_t pid, uint32_t bytes,
+			      uint64_t now_ns)
+{
+	uint32_t chosen;
+
+	if (now_ns - size->looked_ns < LOOK_EVERY_NS)
+		return bytes;
+	size->looked_ns = now_ns;
+	if (size->n_cut * 1000 > size->n_seen && bytes < DP_STACK_SIZE_MAX) {
+		add_cut(size, pid, bytes);
+		chosen = smallest(size);
+		*size = (struct dp_stack_size){.looked_ns = now_ns, .has_grown = true};
+		return chosen > bytes ? chosen : bytes;
+	}
+	if (size->has_grown || size->n_cut > 0 || size->n_seen < ENOUGH_TO_SHRINK)
+		return bytes;
+	/* The first guess may have been too high. */
+	chosen = smallest(size);
+	if (chosen > bytes / 2)
+		return bytes;
+	*size = (struct dp_stack_size){.looked_ns = now_ns, .has_grown = true};
+	return chosen;
+}
