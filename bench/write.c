@@ -219,12 +219,16 @@ static int difference(struct writer *writer, const struct dp_delta_row **rows, s
 static int build(struct writer *writer, struct dp_pprof *profile, const struct dp_delta_row *rows,
 		 size_t n_rows)
 {
-	const struct dp_report_source source = {.stacks = writer->stacks,
-						.space = writer->space,
+	const struct dp_report_source source = {.space = writer->space,
 						.modules = writer->modules,
 						.symbolizer = writer->symbolizer};
+	struct dp_report_stacks stacks = {.frames = NULL};
 	struct dp_report_counts counts;
-	int r = dp_report_rows(profile, &source, rows, n_rows, &counts);
+	int r = dp_report_take_stacks(&stacks, writer->stacks, rows, n_rows);
+
+	if (r == 0)
+		r = dp_report_rows(profile, &source, &stacks, rows, n_rows, &counts);
+	dp_report_clear_stacks(&stacks);
 
 	if (r == 0)
 		writer->n_locations = counts.n_locations;

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@
 
 /* A ring that fills slowly wakes nobody, so we look this often. */
 #define MAX_SLEEP_MS 100
+#define READER_NICE (-10)
 #define DEFAULT_HEAP_RATE_BYTES 524288
 #define DEFAULT_BLOCK_RATE_NS 10000
 
@@ -41,6 +43,7 @@ struct call {
 
 struct deltaprof {
 	pid_t pid;
+	bool is_own; /* the process is this one */
 	char comm[DP_COMM_BYTES];
 	pthread_t thread;
 	pthread_mutex_t lock; /* of what follows, up to the blank line */
@@ -172,6 +175,8 @@ static void *thread_main(void *argument)
 {
 	struct deltaprof *process = argument;
 
+	/* What waits in the rings is soon lost; names can wait. Without the privilege, as it is. */
+	setpriority(PRIO_PROCESS, (id_t)gettid(), READER_NICE);
 	while (!run_calls(process))
 		watch(process);
 	dp_session_close(process->session);
@@ -322,6 +327,7 @@ int deltaprof_attach(struct deltaprof **ret, pid_t pid, const struct deltaprof_o
 		return r;
 	}
 	process->pid = pid;
+	process->is_own = pid == getpid();
 	process->cut_ns = UINT64_MAX;
 	process->calls_end = &process->calls;
 	pthread_mutex_init(&process->lock, NULL);
@@ -552,8 +558,9 @@ static void run_build(struct deltaprof *process, void *argument)
 	if (build->r < 0)
 		set_state(process, DELTAPROF_FAILED);
 	else
-		build->r =
-			dp_profiler_build(build->profiler, cut_ns, &build->data, &build->n_bytes);
+		build->r = dp_profiler_collect(build->profiler, cut_ns);
+	if (build->r == 0 && process->is_own)
+		build->r = dp_profiler_build(build->profiler, &build->data, &build->n_bytes);
 }
 
 static int deliver(struct profiler *profiler, deltaprof_writer *write, void *context, char *error)
@@ -565,6 +572,8 @@ static int deliver(struct profiler *profiler, deltaprof_writer *write, void *con
 	pthread_mutex_lock(&profiler->lock);
 	run_in_thread(profiler->process, run_build, &build);
 	r = build.r;
+	if (r == 0 && !profiler->process->is_own)
+		r = dp_profiler_build(profiler->profiler, &build.data, &build.n_bytes);
 	if (r < 0) {
 		dp_error_set(&err, r, "pid %d: making a profile: %s", profiler->process->pid,
 			     strerror(-r));

@@ -21,6 +21,9 @@ struct dp_profiler {
 	enum dp_kind kind;
 	struct dp_delta *delta;
 	uint64_t start_ns;
+	const struct dp_delta_row *rows; /* collected */
+	size_t n_rows;
+	struct dp_report_stacks stacks;
 	uint64_t built_ns;		   /* where the profile ends that was built last */
 	int64_t unix_offset_ns;		   /* CLOCK_REALTIME minus CLOCK_MONOTONIC */
 	struct dp_session_stats delivered; /* as of the last profile that was delivered */
@@ -85,6 +88,7 @@ void dp_profiler_free(struct dp_profiler *profiler)
 	if (!profiler)
 		return;
 	dp_delta_free(profiler->delta);
+	dp_report_clear_stacks(&profiler->stacks);
 	free(profiler);
 }
 
@@ -140,12 +144,35 @@ static const char *wait_label(uint64_t tag)
 	return dp_wait_kind_name((enum dp_wait_kind)tag);
 }
 
+int dp_profiler_collect(struct dp_profiler *profiler, uint64_t cut_ns)
+{
+	const struct dp_stacks *stacks = dp_session_stacks(profiler->session);
+	int r;
+
+	/* A cut before the last profile's end is at that end. */
+	if (cut_ns < profiler->start_ns)
+		cut_ns = profiler->start_ns;
+	dp_session_get_stats(profiler->session, &profiler->built);
+	profiler->built_ns = cut_ns;
+	dp_report_clear_stacks(&profiler->stacks);
+	dp_delta_begin(profiler->delta);
+	r = dp_session_feed(profiler->session, profiler->kind, profiler->delta);
+	if (r == -ENOSPC)
+		r = 0; /* counted by the delta, and said in the comments */
+	if (r == 0)
+		r = dp_delta_end(profiler->delta, &profiler->rows, &profiler->n_rows);
+	if (r == 0)
+		r = dp_report_take_stacks(&profiler->stacks, stacks, profiler->rows,
+					  profiler->n_rows);
+	if (r < 0)
+		dp_delta_abort(profiler->delta);
+	return r;
+}
+
 static int fill(struct dp_profiler *profiler, struct dp_pprof *profile)
 {
 	struct dp_report_source source = *dp_session_source(profiler->session);
 	struct dp_report_counts counts = {0};
-	const struct dp_delta_row *rows;
-	size_t n_rows;
 	int r;
 
 	if (profiler->kind == DP_KIND_BLOCK) {
@@ -154,14 +181,8 @@ static int fill(struct dp_profiler *profiler, struct dp_pprof *profile)
 	}
 	if (profiler->kind != DP_KIND_HEAP)
 		source.probes = NULL;
-	dp_delta_begin(profiler->delta);
-	r = dp_session_feed(profiler->session, profiler->kind, profiler->delta);
-	if (r == -ENOSPC)
-		r = 0; /* counted by the delta, and said in the comments */
-	if (r == 0)
-		r = dp_delta_end(profiler->delta, &rows, &n_rows);
-	if (r == 0)
-		r = dp_report_rows(profile, &source, rows, n_rows, &counts);
+	r = dp_report_rows(profile, &source, &profiler->stacks, profiler->rows, profiler->n_rows,
+			   &counts);
 	counts.n_overflowed = dp_delta_overflowed(profiler->delta);
 	counts.n_suppressed = dp_delta_suppressed(profiler->delta);
 	if (r == 0)
@@ -170,20 +191,14 @@ static int fill(struct dp_profiler *profiler, struct dp_pprof *profile)
 	return r;
 }
 
-int dp_profiler_build(struct dp_profiler *profiler, uint64_t cut_ns, uint8_t **ret,
-		      size_t *ret_bytes)
+int dp_profiler_build(struct dp_profiler *profiler, uint8_t **ret, size_t *ret_bytes)
 {
 	struct dp_pprof *profile = NULL;
 	uint8_t *packed = NULL;
 	size_t n_packed;
 	int r;
 
-	/* A cut before the last profile's end is at that end. */
-	if (cut_ns < profiler->start_ns)
-		cut_ns = profiler->start_ns;
-	dp_session_get_stats(profiler->session, &profiler->built);
-	profiler->built_ns = cut_ns;
-	r = new_profile(profiler, cut_ns, &profile);
+	r = new_profile(profiler, profiler->built_ns, &profile);
 	if (r == 0)
 		r = fill(profiler, profile);
 	if (r == 0)
@@ -194,6 +209,7 @@ int dp_profiler_build(struct dp_profiler *profiler, uint64_t cut_ns, uint8_t **r
 		dp_delta_abort(profiler->delta);
 	free(packed);
 	dp_pprof_free(profile);
+	dp_report_clear_stacks(&profiler->stacks);
 	return r;
 }
 

@@ -26,12 +26,17 @@ int dp_profiler_new(struct dp_profiler **ret, struct dp_session *session, enum d
 void dp_profiler_free(struct dp_profiler *profiler);
 
 /*
- * Builds the profile of what changed since the last one that was committed up to @cut_ns, which the
- * session has just been cut at: gzipped pprof of *@ret_bytes bytes at *@ret, to be freed with
- * free(). Then say what became of it. Returns 0 or -ENOMEM.
+ * Takes over from the session what changed since the last profile that was committed up to @cut_ns,
+ * which the session has just been cut at. Returns 0 or -ENOMEM.
  */
-int dp_profiler_build(struct dp_profiler *profiler, uint64_t cut_ns, uint8_t **ret,
-		      size_t *ret_bytes);
+int dp_profiler_collect(struct dp_profiler *profiler, uint64_t cut_ns);
+
+/*
+ * Builds the profile of what was collected, which is where names are resolved and files may be
+ * read: by any thread, while the session goes on. Gzipped pprof of *@ret_bytes bytes at *@ret, to
+ * be freed with free(). Then say what became of it. Returns 0 or -ENOMEM.
+ */
+int dp_profiler_build(struct dp_profiler *profiler, uint8_t **ret, size_t *ret_bytes);
 
 /* The built profile was delivered: the next one begins where it ended. */
 void dp_profiler_commit(struct dp_profiler *profiler);

@@ -204,12 +204,11 @@ static int find_location(struct report *report, uint64_t frame, uint64_t *ret_id
 	return r;
 }
 
-static int add_row(struct report *report, const struct dp_delta_row *row)
+static int add_row(struct report *report, const struct dp_delta_row *row, const uint64_t *frames,
+		   size_t n)
 {
 	const struct dp_report_source *source = report->source;
 	struct dp_pprof_label label = {.key = source->label_key};
-	size_t n = 0;
-	const uint64_t *frames = dp_stacks_get(source->stacks, row->stack, &n);
 	int r;
 
 	if (source->label_text)
@@ -226,27 +225,54 @@ static int add_row(struct report *report, const struct dp_delta_row *row)
 	return r;
 }
 
-/* The program lies below its libraries, position independent or not. */
-static int add_main_mapping(struct report *report)
+int dp_report_take_stacks(struct dp_report_stacks *ret, const struct dp_stacks *stacks,
+			  const struct dp_delta_row *rows, size_t n_rows)
 {
-	size_t n;
-	const struct dp_space_range *ranges = dp_space_ranges(report->source->space, &n);
+	struct dp_report_stacks taken = {.ends = calloc(n_rows + 1, sizeof(*taken.ends))};
+	size_t n, n_all = 0;
 
-	for (size_t i = 0; i < n; i++) {
-		if (ranges[i].module != 0)
-			return add_mapping(report, &ranges[i]);
+	for (size_t i = 0; i < n_rows; i++) {
+		dp_stacks_get(stacks, rows[i].stack, &n);
+		n_all += n;
 	}
+	taken.frames = malloc((n_all + 1) * sizeof(*taken.frames));
+	if (!taken.ends || !taken.frames) {
+		dp_report_clear_stacks(&taken);
+		return -ENOMEM;
+	}
+	n_all = 0;
+	for (size_t i = 0; i < n_rows; i++) {
+		const uint64_t *frames = dp_stacks_get(stacks, rows[i].stack, &n);
+
+		if (n > 0)
+			memcpy(taken.frames + n_all, frames, n * sizeof(*frames));
+		n_all += n;
+		taken.ends[i] = n_all;
+	}
+	*ret = taken;
 	return 0;
 }
 
+void dp_report_clear_stacks(struct dp_report_stacks *stacks)
+{
+	free(stacks->frames);
+	free(stacks->ends);
+	*stacks = (struct dp_report_stacks){0};
+}
+
 int dp_report_rows(struct dp_pprof *profile, const struct dp_report_source *source,
-		   const struct dp_delta_row *rows, size_t n_rows, struct dp_report_counts *ret)
+		   const struct dp_report_stacks *stacks, const struct dp_delta_row *rows,
+		   size_t n_rows, struct dp_report_counts *ret)
 {
 	struct report report = {.profile = profile, .source = source};
-	int r = add_main_mapping(&report);
+	struct dp_space_range main_mapping;
+	size_t begin = 0;
+	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < n_rows; i++)
-		r = add_row(&report, &rows[i]);
+	if (dp_space_main_mapping(source->space, &main_mapping) == 0)
+		r = add_mapping(&report, &main_mapping);
+	for (size_t i = 0; r == 0 && i < n_rows; begin = stacks->ends[i++])
+		r = add_row(&report, &rows[i], stacks->frames + begin, stacks->ends[i] - begin);
 	for (size_t i = 0; i < report.n_mappings; i++) {
 		const struct mapping *mapping = &report.mappings[i];
 

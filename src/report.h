@@ -18,8 +18,7 @@
  */
 
 struct dp_report_source {
-	const struct dp_stacks *stacks;
-	const struct dp_space *space;
+	struct dp_space *space;
 	const struct dp_modules *modules;
 	const struct dp_probes
 		*probes; /* a frame at one of these is named after its function; may be NULL */
@@ -27,6 +26,20 @@ struct dp_report_source {
 	const char *label_key; /* each row's tag becomes a label of this key … */
 	const char *(*label_text)(uint64_t tag); /* … and this text; NULL: no label */
 };
+
+/* The frames of rows' stacks, copied so that names can be resolved while more stacks come in. */
+struct dp_report_stacks {
+	uint64_t *frames;
+	size_t *ends; /* of each row's frames among all: they begin where the row before ends */
+};
+
+/*
+ * Copies the frames of @n_rows rows' stacks. @ret: to be cleared. Returns 0 or -ENOMEM.
+ */
+int dp_report_take_stacks(struct dp_report_stacks *ret, const struct dp_stacks *stacks,
+			  const struct dp_delta_row *rows, size_t n_rows);
+
+void dp_report_clear_stacks(struct dp_report_stacks *stacks);
 
 /* What a profile is made of, for its comments. */
 struct dp_report_counts {
@@ -41,9 +54,10 @@ struct dp_report_counts {
  * Adds a sample to @profile for each of @n_rows rows at @rows, whose values are the profile's in
  * order. The first mapping of the profile is the program's own, as pprof expects.
  *
- * @ret: filled on success. Returns 0 or -ENOMEM.
+ * @stacks: of these rows. @ret: filled on success. Any thread. Returns 0 or -ENOMEM.
  */
 int dp_report_rows(struct dp_pprof *profile, const struct dp_report_source *source,
-		   const struct dp_delta_row *rows, size_t n_rows, struct dp_report_counts *ret);
+		   const struct dp_report_stacks *stacks, const struct dp_delta_row *rows,
+		   size_t n_rows, struct dp_report_counts *ret);
 
 #endif

@@ -229,8 +229,7 @@ int dp_session_open(struct dp_session **ret, const struct dp_session_options *op
 		r = make_pollfds(session);
 	if (r < 0)
 		goto out;
-	session->source = (struct dp_report_source){.stacks = session->stacks,
-						    .space = session->space,
+	session->source = (struct dp_report_source){.space = session->space,
 						    .modules = session->modules,
 						    .probes = session->probes,
 						    .symbolizer = session->symbolizer};
@@ -436,6 +435,11 @@ int dp_session_feed(const struct dp_session *session, enum dp_kind kind, struct 
 		return dp_contention_feed_mutex(session->contention, delta);
 	}
 	return -EINVAL;
+}
+
+const struct dp_stacks *dp_session_stacks(const struct dp_session *session)
+{
+	return session->stacks;
 }
 
 const struct dp_report_source *dp_session_source(const struct dp_session *session)

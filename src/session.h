@@ -110,7 +110,10 @@ enum dp_session_state dp_session_state(const struct dp_session *session);
 /* Adds the cumulative counters of @kind to a pass of @delta. Returns 0, -ENOMEM or -ENOSPC. */
 int dp_session_feed(const struct dp_session *session, enum dp_kind kind, struct dp_delta *delta);
 
-/* What names and mappings come from. Borrowed, valid as long as @session. */
+/* Interned stacks, for the session's own thread. Borrowed. */
+const struct dp_stacks *dp_session_stacks(const struct dp_session *session);
+
+/* What names and mappings come from, for any thread. Borrowed, valid as long as @session. */
 const struct dp_report_source *dp_session_source(const struct dp_session *session);
 
 /* Fills @ret. */

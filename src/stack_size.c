@@ -15,9 +15,10 @@
 #include "symbolize/maps.h"
 #include "symbolize/proc.h"
 
-#define LOOK_EVERY_NS 50000000
+#define LOOK_EVERY_NS 20000000
 #define MAX_TASKS 256
-#define ENOUGH_TO_SHRINK 1000
+#define DEEPER_BYTES 3072
+#define ENOUGH_TO_SHRINK 500
 #define N_STEPS (DP_STACK_SIZE_MAX / DP_STACK_SIZE_STEP + 1)
 
 /* The process's memory, for finding out where a stack ends. */
@@ -123,7 +124,7 @@ uint32_t dp_stack_size_guess(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	dir = opendir(path);
 	if (!dir)
-		return DP_STACK_SIZE_MIN;
+		return DP_STACK_SIZE_FIRST;
 	read_bounds(&bounds, pid);
 	for (int i = 0; i < MAX_TASKS && (entry = readdir(dir)); i++) {
 		uint64_t sp = entry->d_name[0] == '.' ? 0 : blocked_sp(pid, entry->d_name);
@@ -136,7 +137,9 @@ uint32_t dp_stack_size_guess(pid_t pid)
 	free(bounds.maps);
 	/* What it does when it does not wait goes deeper; but what a thread has of its own at the
 	 * end of its stack's mapping has been counted in. */
-	most += DP_STACK_SIZE_MIN;
+	if (most == 0)
+		return DP_STACK_SIZE_FIRST;
+	most += DEEPER_BYTES;
 	return clamp(most < DP_STACK_SIZE_FIRST_MAX ? most : DP_STACK_SIZE_FIRST_MAX);
 }
 

@@ -16,7 +16,8 @@
 #define DP_STACK_SIZE_MIN 2048u
 /* The kernel copies less than 64 KiB. */
 #define DP_STACK_SIZE_MAX 65528u
-/* To begin with no more than this. */
+/* To begin with where nothing is known, and the most to begin with. */
+#define DP_STACK_SIZE_FIRST 8192u
 #define DP_STACK_SIZE_FIRST_MAX 32768u
 /* Stack sizes are told apart in steps of this. */
 #define DP_STACK_SIZE_STEP 1024u
@@ -41,7 +42,7 @@ void dp_stack_size_note(struct dp_stack_size *size, const struct dp_unwind_resul
 
 /*
  * The size that one stack of 1000 may exceed, where @bytes are copied now. Once it may be less than
- * @bytes. To be asked often: it looks at most every 50 ms, and then reads /proc.
+ * @bytes. To be asked often: it looks at most every 20 ms, and then reads /proc.
  *
  * Returns @bytes for no change.
  */

@@ -2,6 +2,7 @@
 #include "symbolize/module.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,6 +33,7 @@ struct module {
 };
 
 struct dp_modules {
+	pthread_mutex_t lock;	 /* of all that follows; a module itself does not change */
 	struct module **modules; /* id - 1 → module; each stays where it is */
 	size_t n, capacity;
 	struct dp_map by_hash; /* of device and inode → id of the newest */
@@ -45,6 +47,7 @@ int dp_modules_new(struct dp_modules **ret)
 	if (!modules)
 		return -ENOMEM;
 	elf_version(EV_CURRENT);
+	pthread_mutex_init(&modules->lock, NULL);
 	*ret = modules;
 	return 0;
 }
@@ -68,22 +71,51 @@ void dp_modules_free(struct dp_modules *modules)
 		module_free(modules->modules[i]);
 	free(modules->modules);
 	dp_map_clear(&modules->by_hash);
+	pthread_mutex_destroy(&modules->lock);
 	free(modules);
+}
+
+/* For those who are promised that nothing changes. */
+static void lock(const struct dp_modules *modules)
+{
+	pthread_mutex_lock((pthread_mutex_t *)&modules->lock);
+}
+
+static void unlock(const struct dp_modules *modules)
+{
+	pthread_mutex_unlock((pthread_mutex_t *)&modules->lock);
 }
 
 void dp_modules_get_stats(const struct dp_modules *modules, struct dp_modules_stats *ret)
 {
+	lock(modules);
 	*ret = modules->stats;
+	unlock(modules);
 }
 
 uint32_t dp_modules_count(const struct dp_modules *modules)
 {
-	return (uint32_t)modules->n;
+	uint32_t n;
+
+	lock(modules);
+	n = (uint32_t)modules->n;
+	unlock(modules);
+	return n;
+}
+
+static struct module *get_locked(const struct dp_modules *modules, uint32_t id)
+{
+	return id >= 1 && id <= modules->n ? modules->modules[id - 1] : NULL;
 }
 
 static struct module *get(const struct dp_modules *modules, uint32_t id)
 {
-	return id >= 1 && id <= modules->n ? modules->modules[id - 1] : NULL;
+	struct module *module;
+
+	lock(modules);
+	module = get_locked(modules, id);
+	unlock(modules);
+	return module;
 }
 
 static uint64_t identity_hash(dev_t dev, ino_t inode)
@@ -119,7 +151,7 @@ static uint32_t find_same(const struct dp_modules *modules, uint32_t id,
 {
 	const struct module *other;
 
-	for (; (other = get(modules, id)); id = other->next) {
+	for (; (other = get_locked(modules, id)); id = other->next) {
 		if (is_same(other, module))
 			return id;
 	}
@@ -127,8 +159,8 @@ static uint32_t find_same(const struct dp_modules *modules, uint32_t id,
 }
 
 /* Gives the id of @module, which is taken over in every case. @counter: of a new one, or NULL. */
-static int add(struct dp_modules *modules, struct module *module, uint64_t *counter,
-	       uint32_t *ret_id)
+static int add_locked(struct dp_modules *modules, struct module *module, uint64_t *counter,
+		      uint32_t *ret_id)
 {
 	uint64_t hash = identity_hash(module->dev, module->inode), newest = 0;
 	uint32_t id;
@@ -157,6 +189,17 @@ known:
 	module_free(module);
 	if (r == 0)
 		*ret_id = id;
+	return r;
+}
+
+static int add(struct dp_modules *modules, struct module *module, uint64_t *counter,
+	       uint32_t *ret_id)
+{
+	int r;
+
+	lock(modules);
+	r = add_locked(modules, module, counter, ret_id);
+	unlock(modules);
 	return r;
 }
 

@@ -41,6 +41,10 @@ int dp_modules_new(struct dp_modules **ret);
 /* Closes every file and frees the registry. NULL is allowed. */
 void dp_modules_free(struct dp_modules *modules);
 
+/*
+ * The functions below may be called by any thread, also while another one adds modules.
+ */
+
 /* What could not be kept as it should be; cumulative. */
 struct dp_modules_stats {
 	uint64_t n_without_fd;	  /* opaque because no file descriptor was left */

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -38,6 +39,9 @@ struct table {
 struct dp_space {
 	struct dp_modules *modules;
 	pid_t pid;
+	/* Held for every change of what follows, by the one thread that changes it, and by others
+	 * that look. */
+	pthread_mutex_t lock;
 	struct table table;
 	uint64_t generation;
 	uint64_t n_added;
@@ -70,6 +74,7 @@ int dp_space_new(struct dp_space **ret, struct dp_modules *modules, pid_t pid)
 		return -ENOMEM;
 	space->modules = modules;
 	space->pid = pid;
+	pthread_mutex_init(&space->lock, NULL);
 	*ret = space;
 	return 0;
 }
@@ -79,6 +84,7 @@ void dp_space_free(struct dp_space *space)
 	if (!space)
 		return;
 	table_free(&space->table);
+	pthread_mutex_destroy(&space->lock);
 	free(space);
 }
 
@@ -230,6 +236,7 @@ static void swap_table(struct dp_space *space, struct table *table)
 	struct table *old = &space->table;
 	bool changed = old->n != table->n;
 
+	pthread_mutex_lock(&space->lock);
 	for (size_t i = 0; i < old->n; i++) {
 		size_t j = first_above(table, old->ranges[i].start);
 
@@ -243,6 +250,7 @@ static void swap_table(struct dp_space *space, struct table *table)
 	space->generation += changed;
 	table_free(old);
 	*old = *table;
+	pthread_mutex_unlock(&space->lock);
 }
 
 static int load_error(struct dp_error *err, pid_t pid, int r)
@@ -392,8 +400,11 @@ int dp_space_add(struct dp_space *space, uint64_t start, uint64_t end, uint64_t 
 	if (!is_anonymous(&line) || path_is(&line, "[vdso]"))
 		refresh_line(space, &line, &tid);
 	r = open_module(space, tid, &line, &range.module);
-	if (r == 0)
-		r = insert(space, &range, &line);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&space->lock);
+	r = insert(space, &range, &line);
+	pthread_mutex_unlock(&space->lock);
 	return r;
 }
 
@@ -428,7 +439,8 @@ const struct dp_space_range *dp_space_ranges(const struct dp_space *space, size_
 	return space->table.ranges;
 }
 
-int dp_space_mapping_of(const struct dp_space *space, uint64_t frame, struct dp_space_range *ret)
+/* The latest mapping that held @frame, or NULL. */
+static const struct dp_space_range *find_mapping(const struct dp_space *space, uint64_t frame)
 {
 	const struct table *table = &space->table;
 	const struct dp_space_range *found = NULL;
@@ -441,12 +453,34 @@ int dp_space_mapping_of(const struct dp_space *space, uint64_t frame, struct dp_
 		found = &table->ranges[i];
 		added = table->identities[i].added;
 	}
-	if (!found)
-		found = dp_space_history_find(&space->history, frame);
-	if (!found)
-		return -ENOENT;
-	*ret = *found;
-	return 0;
+	return found ? found : dp_space_history_find(&space->history, frame);
+}
+
+int dp_space_mapping_of(struct dp_space *space, uint64_t frame, struct dp_space_range *ret)
+{
+	const struct dp_space_range *found;
+
+	pthread_mutex_lock(&space->lock);
+	found = find_mapping(space, frame);
+	if (found)
+		*ret = *found;
+	pthread_mutex_unlock(&space->lock);
+	return found ? 0 : -ENOENT;
+}
+
+int dp_space_main_mapping(struct dp_space *space, struct dp_space_range *ret)
+{
+	const struct dp_space_range *found = NULL;
+
+	pthread_mutex_lock(&space->lock);
+	for (size_t i = 0; !found && i < space->table.n; i++) {
+		if (space->table.ranges[i].module != 0)
+			found = &space->table.ranges[i];
+	}
+	if (found)
+		*ret = *found;
+	pthread_mutex_unlock(&space->lock);
+	return found ? 0 : -ENOENT;
 }
 
 void dp_space_get_stats(const struct dp_space *space, struct dp_space_stats *ret)

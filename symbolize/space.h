@@ -24,6 +24,8 @@ struct dp_space_range {
 };
 
 /*
+ * One thread at a time, where nothing else is said.
+ *
  * Creates an empty address space of process @pid, whose modules are kept in @modules (borrowed;
  * must outlive it). Returns 0 or -ENOMEM.
  */
@@ -72,9 +74,14 @@ const struct dp_space_range *dp_space_ranges(const struct dp_space *space, size_
 
 /*
  * A mapping that a frame's module and offset lay in, the latest one if there were several; mappings
- * that have since been closed are remembered. Returns 0 or -ENOENT.
+ * that have since been closed are remembered. Any thread, beside the one that uses the rest.
+ * Returns 0 or -ENOENT.
  */
-int dp_space_mapping_of(const struct dp_space *space, uint64_t frame, struct dp_space_range *ret);
+int dp_space_mapping_of(struct dp_space *space, uint64_t frame, struct dp_space_range *ret);
+
+/* The program's own mapping: it lies below its libraries, position independent or not. Any thread.
+ * Returns 0 or -ENOENT. */
+int dp_space_main_mapping(struct dp_space *space, struct dp_space_range *ret);
 
 /* What was left out; cumulative. */
 struct dp_space_stats {

@@ -2,6 +2,7 @@
 #include "symbolize/symbolizer.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@ struct names {
 
 struct dp_symbolizer {
 	struct dp_modules *modules;
+	pthread_mutex_t lock; /* of what follows */
 	struct names **names; /* module id - 1 → or NULL */
 	size_t n_names, names_capacity;
 	struct dp_symbol *symbols;
@@ -56,6 +58,7 @@ int dp_symbolizer_new(struct dp_symbolizer **ret, struct dp_modules *modules)
 		return -ENOMEM;
 	symbolizer->modules = modules;
 	symbolizer->max_frames = DEFAULT_MAX_FRAMES;
+	pthread_mutex_init(&symbolizer->lock, NULL);
 	*ret = symbolizer;
 	return 0;
 }
@@ -80,6 +83,7 @@ void dp_symbolizer_free(struct dp_symbolizer *symbolizer)
 	free(symbolizer->symbols);
 	dp_map_clear(&symbolizer->by_frame);
 	dp_arena_clear(&symbolizer->arena);
+	pthread_mutex_destroy(&symbolizer->lock);
 	free(symbolizer);
 }
 
@@ -269,7 +273,7 @@ static int resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_s
 	return make_symbol(&symbolizer->arena, lines, n, ret);
 }
 
-int dp_symbolizer_resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret)
+static int resolve_once(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret)
 {
 	uint32_t module = dp_frame_module(frame);
 	struct dp_symbol symbol = {.source = DP_SYMBOL_NONE};
@@ -300,4 +304,14 @@ int dp_symbolizer_resolve(struct dp_symbolizer *symbolizer, uint64_t frame, stru
 	symbolizer->symbols[symbolizer->n_symbols++] = symbol;
 	*ret = symbol;
 	return 0;
+}
+
+int dp_symbolizer_resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret)
+{
+	int r;
+
+	pthread_mutex_lock(&symbolizer->lock);
+	r = resolve_once(symbolizer, frame, ret);
+	pthread_mutex_unlock(&symbolizer->lock);
+	return r;
 }

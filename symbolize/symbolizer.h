@@ -46,7 +46,7 @@ void dp_symbolizer_free(struct dp_symbolizer *symbolizer);
  * Resolves @frame (a lookup address: 1 is already subtracted from return addresses).
  *
  * @ret: lives as long as @symbolizer. Corrupt debug information gives what can be had, never an
- * error. May read files at the first frame of a module; one caller at a time. Returns 0 or -ENOMEM.
+ * error. May read files at the first frame of a module. Any thread. Returns 0 or -ENOMEM.
  */
 int dp_symbolizer_resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret);
 
