@@ -27,6 +27,9 @@
 /* Events closed between two looks at the rings: a close takes up to a millisecond. */
 #define CLOSES_PER_ROUND 32
 
+/* Longer than it takes to create a thread. */
+#define ENABLE_AGAIN_NS 10000000
+
 /* Taking over from one set of events to another, see dp_sampler_resize(). */
 enum takeover {
 	TAKEOVER_NONE,
@@ -51,7 +54,8 @@ struct dp_sampler {
 	uint64_t round_ns;	 /* start of the last round */
 	uint64_t horizon_ns;	 /* start of the one before */
 	uint64_t given_ns;	 /* all that is older has been given */
-	unsigned n_enable_again; /* rounds */
+	unsigned n_enable_again;
+	uint64_t enabled_ns; /* last */
 	struct dp_sampler_stats stats;
 };
 
@@ -181,6 +185,7 @@ void dp_sampler_enable(struct dp_sampler *sampler)
 	for (int i = 0; i < 3; i++)
 		enable_all(sampler);
 	sampler->n_enable_again = 3;
+	sampler->enabled_ns = dp_monotonic_ns();
 }
 
 void dp_sampler_disable(struct dp_sampler *sampler)
@@ -278,8 +283,9 @@ void dp_sampler_round(struct dp_sampler *sampler)
 {
 	uint64_t now_ns = dp_monotonic_ns();
 
-	if (sampler->n_enable_again > 0) {
+	if (sampler->n_enable_again > 0 && now_ns - sampler->enabled_ns >= ENABLE_AGAIN_NS) {
 		sampler->n_enable_again--;
+		sampler->enabled_ns = now_ns;
 		enable_all(sampler);
 	}
 	read_rings(sampler);

@@ -14,7 +14,7 @@
 #define TICK_MASK ((UINT64_C(1) << TICK_BITS) - 1)
 #define HASH_MASK (~((TICK_MASK << 1) | 1))
 #define TICK_NS_LOG2 14 /* 16 us */
-#define MAX_TICKS 6
+#define MAX_TICKS 640 /* 10 ms: a virtual machine may stand still in between */
 
 static uint64_t tick_of(const struct dp_event *event)
 {
@@ -49,7 +49,7 @@ bool dp_twins_is_second(struct dp_twins *twins, const struct dp_event *event, bo
 
 	word = (hash_event(event) & HASH_MASK) | tick_of(event) << 1 | is_new;
 	if (dp_map_get(&twins->last, key, &last) && ((last ^ word) & (HASH_MASK | 1)) == 1 &&
-	    ((word - last) >> 1 & TICK_MASK) <= MAX_TICKS) {
+	    (((word >> 1) - (last >> 1)) & TICK_MASK) <= MAX_TICKS) {
 		dp_map_remove(&twins->last, key);
 		return true;
 	}

@@ -18,7 +18,6 @@
 #define LOOK_EVERY_NS 20000000
 #define MAX_TASKS 256
 #define DEEPER_BYTES 3072
-#define ENOUGH_TO_SHRINK 500
 #define N_STEPS (DP_STACK_SIZE_MAX / DP_STACK_SIZE_STEP + 1)
 
 /* The process's memory, for finding out where a stack ends. */
@@ -195,18 +194,10 @@ uint32_t dp_stack_size_choose(struct dp_stack_size *size, pid_t pid, uint32_t by
 	if (now_ns - size->looked_ns < LOOK_EVERY_NS)
 		return bytes;
 	size->looked_ns = now_ns;
-	if (size->n_cut * 1000 > size->n_seen && bytes < DP_STACK_SIZE_MAX) {
-		add_cut(size, pid, bytes);
-		chosen = smallest(size);
-		*size = (struct dp_stack_size){.looked_ns = now_ns, .has_grown = true};
-		return chosen > bytes ? chosen : bytes;
-	}
-	if (size->has_grown || size->n_cut > 0 || size->n_seen < ENOUGH_TO_SHRINK)
+	if (size->n_cut * 1000 <= size->n_seen || bytes == DP_STACK_SIZE_MAX)
 		return bytes;
-	/* The first guess may have been too high. */
+	add_cut(size, pid, bytes);
 	chosen = smallest(size);
-	if (chosen > bytes / 2)
-		return bytes;
-	*size = (struct dp_stack_size){.looked_ns = now_ns, .has_grown = true};
-	return chosen;
+	*size = (struct dp_stack_size){.looked_ns = now_ns};
+	return chosen > bytes ? chosen : bytes;
 }

@@ -2,7 +2,6 @@
 #ifndef DP_STACK_SIZE_H
 #define DP_STACK_SIZE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -30,7 +29,6 @@ struct dp_stack_size {
 	uint64_t n_needing[DP_STACK_SIZE_MAX / DP_STACK_SIZE_STEP + 1]; /* whole ones, by steps */
 	uint64_t cut_sp[DP_STACK_SIZE_N_CUT]; /* stack pointers of the first cut ones */
 	uint64_t looked_ns;
-	bool has_grown; /* or shrunk: it only grows from then on */
 };
 
 /* A size to begin with: what the process's threads use at this moment, as far as /proc tells. */
@@ -41,10 +39,10 @@ void dp_stack_size_note(struct dp_stack_size *size, const struct dp_unwind_resul
 			uint64_t sp);
 
 /*
- * The size that one stack of 1000 may exceed, where @bytes are copied now. Once it may be less than
- * @bytes. To be asked often: it looks at most every 20 ms, and then reads /proc.
+ * The size that one stack of 1000 may exceed, where @bytes are copied now. To be asked often:
+ * it looks at most every 20 ms, and then reads /proc.
  *
- * Returns @bytes for no change.
+ * Returns @bytes for no change, never less.
  */
 uint32_t dp_stack_size_choose(struct dp_stack_size *size, pid_t pid, uint32_t bytes,
 			      uint64_t now_ns);

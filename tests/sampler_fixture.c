@@ -85,7 +85,8 @@ static void take_entry(struct tally *tally, const struct dp_event *event)
 	assert_true(event->entry.stack0 > caller && event->entry.stack0 < caller + 512);
 	assert_int_equal(event->entry.probe_avma, (uintptr_t)probed_alloc);
 	assert_int_equal(event->entry.sp % 8, 0);
-	assert_true(event->entry.user.n_callchain >= 1);
+	assert_true(event->entry.user.n_callchain >= 1 || event->entry.user.stack_bytes > 0);
+	tally->asked_bytes = event->entry.user.asked_bytes;
 	check_call(tally, event->entry.args[0], &tally->threads[i].n_entries);
 	tally->threads[i].sp = event->entry.sp;
 }

@@ -31,6 +31,7 @@ struct tally {
 	uint64_t n_lost;		 /* as the LOST records say */
 	uint64_t n_younger_first;	 /* events older than the youngest one before them */
 	uint64_t youngest_ns;
+	uint32_t asked_bytes; /* of the stack, at the last entry */
 	struct {
 		uint64_t n_entries, n_returns, n_frees;
 		uint64_t sp;	       /* at the last entry */
