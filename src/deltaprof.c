@@ -28,6 +28,8 @@
 /* A ring that fills slowly wakes nobody, so we look this often. */
 #define MAX_SLEEP_MS 100
 #define READER_NICE (-10)
+/* Beside the time between two cuts. */
+#define PATIENCE_NS 1000000000
 #define DEFAULT_HEAP_RATE_BYTES 524288
 #define DEFAULT_BLOCK_RATE_NS 10000
 
@@ -60,14 +62,23 @@ struct deltaprof {
 	struct pollfd *pollfds; /* the session's, and last wake_fd */
 	size_t n_pollfds;
 	uint64_t started_ns;
-	uint64_t cut_ns; /* nothing younger is taken in; UINT64_MAX: no limit */
+	uint64_t cut_ns;     /* nothing younger is taken in yet; UINT64_MAX: no limit */
+	uint64_t cut_due_ns; /* when it could be made: it may have been asked for later */
+	uint64_t last_cut_ns;
+	uint64_t stopped_ns; /* 0: not stopped */
+
+	pthread_mutex_t profilers_lock;
+	struct profiler *profilers; /* all of them, so that they can be cut together */
 };
 
 /* Both sorts of profiler. */
 struct profiler {
 	struct deltaprof *process;
-	pthread_mutex_t lock; /* held during a whole profile call */
+	pthread_mutex_t lock; /* held during a whole profile call; of what follows */
 	struct dp_profiler *profiler;
+	bool is_set_aside;     /* a cut's profile, not delivered yet */
+	uint64_t cut_ns;       /* of the last cut that it has taken part in */
+	struct profiler *next; /* in the process's list */
 };
 
 struct deltaprof_heap_profiler {
@@ -155,6 +166,50 @@ static void tell_state(struct deltaprof *process)
 	set_state(process, states[dp_session_state(process->session)]);
 }
 
+/*
+ * Sets aside what a profiler holds up to the cut. @mine: its lock is held already. Returns whether
+ * that is done; not while it is being delivered, or waits to be asked for and there is still time.
+ */
+static bool set_aside(struct deltaprof *process, struct profiler *profiler, bool mine, bool late)
+{
+	bool done = profiler->cut_ns == process->cut_ns;
+
+	if (done || (!mine && pthread_mutex_trylock(&profiler->lock) != 0))
+		return done;
+	if (!profiler->is_set_aside || late) {
+		profiler->is_set_aside =
+			dp_profiler_collect(profiler->profiler, process->cut_ns) == 0;
+		profiler->cut_ns = process->cut_ns;
+		done = true;
+	}
+	if (!mine)
+		pthread_mutex_unlock(&profiler->lock);
+	return done;
+}
+
+/* Whether profiles of the last cut have had their time. */
+static bool is_late(const struct deltaprof *process)
+{
+	uint64_t length_ns = process->cut_ns - process->last_cut_ns;
+
+	return dp_monotonic_ns() - process->cut_due_ns > length_ns + PATIENCE_NS;
+}
+
+/* Once every event before the cut has been taken in: all profilers, and then events go on. */
+static void make_cut(struct deltaprof *process, const struct profiler *mine, bool late)
+{
+	bool all = true;
+
+	pthread_mutex_lock(&process->profilers_lock);
+	for (struct profiler *p = process->profilers; p; p = p->next)
+		all = set_aside(process, p, p == mine, late) && all;
+	pthread_mutex_unlock(&process->profilers_lock);
+	if (!all)
+		return;
+	process->last_cut_ns = process->cut_ns;
+	process->cut_ns = UINT64_MAX;
+}
+
 /* Takes events in as they come, until something is to be done or the process is gone. */
 static void watch(struct deltaprof *process)
 {
@@ -169,6 +224,8 @@ static void watch(struct deltaprof *process)
 	poll(process->pollfds, process->n_pollfds, MAX_SLEEP_MS);
 	if (dp_session_pump(process->session, process->cut_ns) < 0)
 		set_state(process, DELTAPROF_FAILED);
+	else if (dp_session_reached(process->session, process->cut_ns))
+		make_cut(process, NULL, is_late(process));
 }
 
 static void *thread_main(void *argument)
@@ -219,6 +276,7 @@ static void run_attach(struct deltaprof *process, void *argument)
 		return;
 	}
 	process->started_ns = dp_monotonic_ns();
+	process->last_cut_ns = process->started_ns;
 	memcpy(process->comm, dp_session_target(process->session)->comm, sizeof(process->comm));
 }
 
@@ -304,6 +362,7 @@ static void free_process(struct deltaprof *process)
 		close(process->state_fd);
 	pthread_cond_destroy(&process->changed);
 	pthread_mutex_destroy(&process->lock);
+	pthread_mutex_destroy(&process->profilers_lock);
 	free(process);
 }
 
@@ -331,6 +390,7 @@ int deltaprof_attach(struct deltaprof **ret, pid_t pid, const struct deltaprof_o
 	process->cut_ns = UINT64_MAX;
 	process->calls_end = &process->calls;
 	pthread_mutex_init(&process->lock, NULL);
+	pthread_mutex_init(&process->profilers_lock, NULL);
 	pthread_cond_init(&process->changed, NULL);
 	process->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	process->state_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -363,11 +423,26 @@ void deltaprof_detach(struct deltaprof *process)
 	free_process(process);
 }
 
+/* Makes the cut now, if its time has come. */
+static void make_due_cut(struct deltaprof *process, bool late)
+{
+	if (process->cut_ns > dp_monotonic_ns())
+		return;
+	if (dp_session_cut(process->session, process->cut_ns) < 0)
+		set_state(process, DELTAPROF_FAILED);
+	else
+		make_cut(process, NULL, late);
+}
+
 static void run_cut_at(struct deltaprof *process, void *argument)
 {
 	const uint64_t *monotonic_ns = argument;
+	uint64_t now_ns = dp_monotonic_ns();
 
+	make_due_cut(process, true);
 	process->cut_ns = *monotonic_ns ? *monotonic_ns : UINT64_MAX;
+	process->cut_due_ns = process->cut_ns > now_ns ? process->cut_ns : now_ns;
+	make_due_cut(process, false);
 }
 
 void deltaprof_cut_at(struct deltaprof *process, uint64_t monotonic_ns)
@@ -379,10 +454,11 @@ static void run_stop(struct deltaprof *process, void *argument)
 {
 	int *r = argument;
 
-	process->cut_ns = UINT64_MAX;
 	*r = dp_session_stop(process->session);
 	/* Here the last profiles end, all of them. */
-	process->cut_ns = dp_monotonic_ns();
+	process->stopped_ns = dp_monotonic_ns();
+	process->cut_ns = process->stopped_ns;
+	make_cut(process, NULL, true);
 }
 
 int deltaprof_stop(struct deltaprof *process)
@@ -530,50 +606,85 @@ static int open_profiler(struct profiler *profiler, struct deltaprof *process, e
 	profiler->process = process;
 	pthread_mutex_init(&profiler->lock, NULL);
 	run_in_thread(process, run_make, &make);
-	if (make.r < 0)
+	if (make.r < 0) {
 		pthread_mutex_destroy(&profiler->lock);
-	return make.r;
+		return make.r;
+	}
+	pthread_mutex_lock(&process->profilers_lock);
+	profiler->next = process->profilers;
+	process->profilers = profiler;
+	pthread_mutex_unlock(&process->profilers_lock);
+	return 0;
 }
 
 static void close_profiler(struct profiler *profiler)
 {
+	struct deltaprof *process = profiler->process;
+	struct profiler **link = &process->profilers;
+
+	pthread_mutex_lock(&process->profilers_lock);
+	while (*link != profiler)
+		link = &(*link)->next;
+	*link = profiler->next;
+	pthread_mutex_unlock(&process->profilers_lock);
 	dp_profiler_free(profiler->profiler);
 	pthread_mutex_destroy(&profiler->lock);
 }
 
 struct build {
-	struct dp_profiler *profiler;
+	struct profiler *profiler;
 	uint8_t *data;
 	size_t n_bytes;
 	int r;
 };
 
-static void run_build(struct deltaprof *process, void *argument)
+/* Up to the cut if its time has come, else up to now. */
+static void collect(struct deltaprof *process, struct build *build)
 {
-	struct build *build = argument;
-	uint64_t now_ns = dp_monotonic_ns();
-	uint64_t cut_ns = process->cut_ns < now_ns ? process->cut_ns : now_ns;
+	struct profiler *profiler = build->profiler;
+	uint64_t now_ns = process->stopped_ns ? process->stopped_ns : dp_monotonic_ns();
+	bool cut = process->cut_ns <= now_ns;
 
-	build->r = dp_session_cut(process->session, cut_ns);
+	build->r = dp_session_cut(process->session, cut ? process->cut_ns : now_ns);
 	if (build->r < 0)
 		set_state(process, DELTAPROF_FAILED);
-	else
-		build->r = dp_profiler_collect(build->profiler, cut_ns);
+	else if (cut)
+		make_cut(process, profiler, is_late(process));
+	if (build->r == 0 && !profiler->is_set_aside)
+		build->r = dp_profiler_collect(profiler->profiler, now_ns);
+}
+
+static void run_collect(struct deltaprof *process, void *argument)
+{
+	struct build *build = argument;
+
+	if (!build->profiler->is_set_aside)
+		collect(process, build);
 	if (build->r == 0 && process->is_own)
-		build->r = dp_profiler_build(build->profiler, &build->data, &build->n_bytes);
+		build->r =
+			dp_profiler_build(build->profiler->profiler, &build->data, &build->n_bytes);
+}
+
+static int build_profile(struct build *build)
+{
+	const struct deltaprof *process = build->profiler->process;
+
+	if (process->is_own || !build->profiler->is_set_aside)
+		run_in_thread(build->profiler->process, run_collect, build);
+	if (build->r == 0 && !process->is_own)
+		build->r =
+			dp_profiler_build(build->profiler->profiler, &build->data, &build->n_bytes);
+	return build->r;
 }
 
 static int deliver(struct profiler *profiler, deltaprof_writer *write, void *context, char *error)
 {
-	struct build build = {.profiler = profiler->profiler};
+	struct build build = {.profiler = profiler};
 	struct dp_error err = {""};
 	int r;
 
 	pthread_mutex_lock(&profiler->lock);
-	run_in_thread(profiler->process, run_build, &build);
-	r = build.r;
-	if (r == 0 && !profiler->process->is_own)
-		r = dp_profiler_build(profiler->profiler, &build.data, &build.n_bytes);
+	r = build_profile(&build);
 	if (r < 0) {
 		dp_error_set(&err, r, "pid %d: making a profile: %s", profiler->process->pid,
 			     strerror(-r));
@@ -584,6 +695,7 @@ static int deliver(struct profiler *profiler, deltaprof_writer *write, void *con
 		else
 			dp_profiler_commit(profiler->profiler);
 	}
+	profiler->is_set_aside = false;
 	free(build.data);
 	pthread_mutex_unlock(&profiler->lock);
 	if (r < 0)

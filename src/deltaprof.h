@@ -91,12 +91,14 @@ DELTAPROF_API void deltaprof_detach(struct deltaprof *process);
 DELTAPROF_API int deltaprof_stop(struct deltaprof *process);
 
 /*
- * Fixes the moment up to which the profiles that are asked for next reach, so that those of several
- * profilers cover the very same time. What happens later waits until the next call; so do call it
- * again soon after that moment.
+ * Fixes the moment up to which the profiles reach that are asked for next, so that those of several
+ * profilers cover the very same time. When it comes, what they are to hold is set aside, and events
+ * go on being taken in. So the moment after the next can be fixed while profiles of the last one
+ * are still being written: it waits for them, a second longer than the time between the two; a
+ * profile that has not been asked for by then is thrown together with the next one.
  *
- * @monotonic_ns: on CLOCK_MONOTONIC; a profile that is asked for earlier reaches up to its call. 0:
- * all reach up to their call.
+ * @monotonic_ns: on CLOCK_MONOTONIC, later than the last one; a profile that is asked for earlier
+ * reaches up to its call. 0: there is no such moment.
  */
 DELTAPROF_API void deltaprof_cut_at(struct deltaprof *process, uint64_t monotonic_ns);
 

@@ -78,12 +78,12 @@ static enum dp_frame_mark mark_of(const struct dp_unwind_result *result)
 }
 
 /*
- * Unwinds the user's side of @event.
+ * Unwinds the user's side of @event, which is at a function's entry or behind a system call.
  *
  * @ret_frames: room for one more than DP_STACK_MAX_FRAMES, the mark of a stack that is not whole.
  * Returns the number of frames, or 0 if nothing is known.
  */
-static size_t unwind(struct dp_interner *interner, const struct dp_event *event, bool leaf_is_call,
+static size_t unwind(struct dp_interner *interner, const struct dp_event *event, bool at_entry,
 		     struct dp_unwind_counts *counts, uint64_t *ret_frames)
 {
 	const struct dp_user_state *user = dp_event_user(event);
@@ -91,7 +91,8 @@ static size_t unwind(struct dp_interner *interner, const struct dp_event *event,
 	struct dp_unwind_sample sample = {
 		.stack = user->stack,
 		.stack_bytes = user->stack_bytes,
-		.leaf_is_call = leaf_is_call,
+		.leaf_is_call = !at_entry,
+		.at_entry = at_entry,
 		.pending = interner->pairing ? pending_return : NULL,
 		.context = &returning,
 		.callchain = user->n_callchain > 0 ? user->callchain : NULL,
@@ -122,7 +123,7 @@ uint32_t dp_interner_entry_unwound(void *context, const struct dp_event *event)
 {
 	struct dp_interner *interner = context;
 	uint64_t frames[DP_STACK_MAX_FRAMES + 1];
-	size_t n = unwind(interner, event, false, &interner->heap, frames);
+	size_t n = unwind(interner, event, true, &interner->heap, frames);
 
 	return n == 0 ? DP_STACK_OVERFLOW : dp_stacks_intern(interner->stacks, frames, n);
 }
@@ -145,7 +146,7 @@ uint32_t dp_interner_wait(void *context, const struct dp_event *event, enum dp_w
 {
 	struct dp_interner *interner = context;
 	uint64_t frames[DP_STACK_MAX_FRAMES + 1];
-	size_t n = unwind(interner, event, true, &interner->waits, frames);
+	size_t n = unwind(interner, event, false, &interner->waits, frames);
 	enum dp_wait_kind kind;
 	size_t i_known;
 

@@ -233,6 +233,8 @@ static int loop(struct run *run, struct dp_error *err)
 			break;
 		if (run->stopped || dp_monotonic_ns() < due_ns || due_ns >= end_ns)
 			continue;
+		due_ns = next_due(due_ns, options->interval_ns);
+		cut_all_at(run, due_ns);
 		for (size_t i = 0; i < run->n_tracked; i++) {
 			struct dp_error failed;
 
@@ -240,8 +242,6 @@ static int loop(struct run *run, struct dp_error *err)
 			    dp_tracked_write(&run->tracked[i], run->status_line, &failed) < 0)
 				dp_say(failed.text);
 		}
-		due_ns = next_due(due_ns, options->interval_ns);
-		cut_all_at(run, due_ns);
 	}
 	return 0;
 }

@@ -413,6 +413,11 @@ int dp_session_cut(struct dp_session *session, uint64_t cut_ns)
 	return r;
 }
 
+bool dp_session_reached(const struct dp_session *session, uint64_t cut_ns)
+{
+	return dp_sampler_horizon_ns(session->sampler) >= cut_ns;
+}
+
 int dp_session_stop(struct dp_session *session)
 {
 	dp_sampler_disable(session->sampler);

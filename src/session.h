@@ -99,6 +99,9 @@ int dp_session_pump(struct dp_session *session, uint64_t before_ns);
  */
 int dp_session_cut(struct dp_session *session, uint64_t cut_ns);
 
+/* Whether every event before @cut_ns has been taken in by the last pump. */
+bool dp_session_reached(const struct dp_session *session, uint64_t cut_ns);
+
 /*
  * Stops the flow of events and takes in all that is left; afterwards the kernel's counters and ours
  * can be compared exactly. Returns 0 or -ENOMEM.

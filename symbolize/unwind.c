@@ -257,11 +257,25 @@ static int step_by_frame_pointer(struct walk *walk)
 	return GO_ON;
 }
 
+/* Leaves a function that has done nothing to its stack yet. */
+static int step_from_entry(struct walk *walk)
+{
+	struct dp_registers *regs = &walk->regs;
+
+	if (!read_word(walk, stack_pointer(walk), &regs->value[DP_UNWIND_REG_PC]))
+		return DP_UNWIND_STACK_CUT;
+	regs->value[DP_UNWIND_REG_SP] += WORD;
+	walk->is_call = true;
+	return GO_ON;
+}
+
 static int step_by_rule(struct walk *walk)
 {
 	struct dp_cfi *cfi = walk->unwinder->cfi;
 	uint64_t rule = DP_CFI_NO_RULE;
 
+	if (walk->is_leaf && walk->sample->at_entry)
+		return step_from_entry(walk);
 	if (dp_frame_module(walk->frame) != 0 && dp_cfi_find(cfi, walk->frame, &rule) < 0)
 		return -ENOMEM;
 	switch (dp_cfi_shape(rule)) {

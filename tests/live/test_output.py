@@ -207,13 +207,16 @@ class ContentTest(LiveTest):
             limit = int(file.read())
         for depth, n_truncated in ((0, 0), (limit + 10, 1)):
             target = self.target("hammer", "--depth", str(depth))
-            profiler = self.profile(target, "-e", "heap", "--heap-rate", "1", "-i", "1h")
+            profiler = self.profile(target, "-e", "heap", "--heap-rate", "1", "-i", "1h",
+                                    "--stacks", "fp")  # fmt: skip
             target.ask("go")
             target.ask("stop")
             profiler.stop()
             self.assertEqual(profiler.wait(), 0, profiler.stderr)
             (profile,) = profiler.profiles()
             self.assertEqual(profile.comment().numbers("stacks")["truncated"], n_truncated)
+            roots = {profile.names(sample)[-1] for sample in profile.samples}
+            self.assertEqual("[stack cut short]" in roots, bool(n_truncated), roots)
             self.assertEqual(target.quit(), 0)
 
     def test_mappings_carry_the_build_ids_of_their_files(self):
