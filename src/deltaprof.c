@@ -29,7 +29,7 @@
 #define MAX_SLEEP_MS 100
 #define READER_NICE (-10)
 /* Beside the time between two cuts. */
-#define PATIENCE_NS 1000000000
+#define PATIENCE_NS 2000000000
 #define DEFAULT_HEAP_RATE_BYTES 524288
 #define DEFAULT_BLOCK_RATE_NS 10000
 
@@ -64,6 +64,7 @@ struct deltaprof {
 	uint64_t started_ns;
 	uint64_t cut_ns;     /* nothing younger is taken in yet; UINT64_MAX: no limit */
 	uint64_t cut_due_ns; /* when it could be made: it may have been asked for later */
+	uint64_t every_ns;   /* from a cut to the next; 0: there is no next */
 	uint64_t last_cut_ns;
 	uint64_t stopped_ns; /* 0: not stopped */
 
@@ -187,6 +188,14 @@ static bool set_aside(struct deltaprof *process, struct profiler *profiler, bool
 	return done;
 }
 
+static void set_cut(struct deltaprof *process, uint64_t at_ns)
+{
+	uint64_t now_ns = dp_monotonic_ns();
+
+	process->cut_ns = at_ns;
+	process->cut_due_ns = at_ns > now_ns ? at_ns : now_ns;
+}
+
 /* Whether profiles of the last cut have had their time. */
 static bool is_late(const struct deltaprof *process)
 {
@@ -207,7 +216,7 @@ static void make_cut(struct deltaprof *process, const struct profiler *mine, boo
 	if (!all)
 		return;
 	process->last_cut_ns = process->cut_ns;
-	process->cut_ns = UINT64_MAX;
+	set_cut(process, process->every_ns ? process->cut_ns + process->every_ns : UINT64_MAX);
 }
 
 /* Takes events in as they come, until something is to be done or the process is gone. */
@@ -434,20 +443,25 @@ static void make_due_cut(struct deltaprof *process, bool late)
 		make_cut(process, NULL, late);
 }
 
+struct cuts {
+	uint64_t first_ns, every_ns;
+};
+
 static void run_cut_at(struct deltaprof *process, void *argument)
 {
-	const uint64_t *monotonic_ns = argument;
-	uint64_t now_ns = dp_monotonic_ns();
+	const struct cuts *cuts = argument;
 
 	make_due_cut(process, true);
-	process->cut_ns = *monotonic_ns ? *monotonic_ns : UINT64_MAX;
-	process->cut_due_ns = process->cut_ns > now_ns ? process->cut_ns : now_ns;
+	process->every_ns = cuts->first_ns ? cuts->every_ns : 0;
+	set_cut(process, cuts->first_ns ? cuts->first_ns : UINT64_MAX);
 	make_due_cut(process, false);
 }
 
-void deltaprof_cut_at(struct deltaprof *process, uint64_t monotonic_ns)
+void deltaprof_cut_at(struct deltaprof *process, uint64_t monotonic_ns, uint64_t every_ns)
 {
-	run_in_thread(process, run_cut_at, &monotonic_ns);
+	struct cuts cuts = {monotonic_ns, every_ns};
+
+	run_in_thread(process, run_cut_at, &cuts);
 }
 
 static void run_stop(struct deltaprof *process, void *argument)
@@ -457,6 +471,7 @@ static void run_stop(struct deltaprof *process, void *argument)
 	*r = dp_session_stop(process->session);
 	/* Here the last profiles end, all of them. */
 	process->stopped_ns = dp_monotonic_ns();
+	process->every_ns = 0;
 	process->cut_ns = process->stopped_ns;
 	make_cut(process, NULL, true);
 }

@@ -91,16 +91,17 @@ DELTAPROF_API void deltaprof_detach(struct deltaprof *process);
 DELTAPROF_API int deltaprof_stop(struct deltaprof *process);
 
 /*
- * Fixes the moment up to which the profiles reach that are asked for next, so that those of several
- * profilers cover the very same time. When it comes, what they are to hold is set aside, and events
- * go on being taken in. So the moment after the next can be fixed while profiles of the last one
- * are still being written: it waits for them, a second longer than the time between the two; a
- * profile that has not been asked for by then is thrown together with the next one.
+ * Fixes the moments up to which the profiles reach that are asked for next, so that those of
+ * several profilers cover the very same time. When one comes, what each is to hold is set aside,
+ * and events go on being taken in up to the next moment. There it waits for profiles of the last
+ * one that have not been asked for or are still being written, 2 s longer than the time between the
+ * two; then they are thrown together.
  *
- * @monotonic_ns: on CLOCK_MONOTONIC, later than the last one; a profile that is asked for earlier
- * reaches up to its call. 0: there is no such moment.
+ * @monotonic_ns: the first moment, on CLOCK_MONOTONIC; a profile that is asked for earlier reaches
+ * up to its call. 0: there are none. @every_ns: from one to the next; 0: there is no next.
  */
-DELTAPROF_API void deltaprof_cut_at(struct deltaprof *process, uint64_t monotonic_ns);
+DELTAPROF_API void deltaprof_cut_at(struct deltaprof *process, uint64_t monotonic_ns,
+				    uint64_t every_ns);
 
 enum deltaprof_state {
 	DELTAPROF_RUNNING,

@@ -194,18 +194,19 @@ static size_t reap(struct run *run)
 	return n_left;
 }
 
-static void cut_all_at(struct run *run, uint64_t at_ns)
+/* Cuts every process's profiles at the same moments. */
+static void cut_all(struct run *run, uint64_t first_ns, uint64_t every_ns)
 {
 	for (size_t i = 0; i < run->n_tracked; i++) {
 		if (run->tracked[i].process)
-			deltaprof_cut_at(run->tracked[i].process, at_ns);
+			deltaprof_cut_at(run->tracked[i].process, first_ns, every_ns);
 	}
 }
 
 /*
  * Where the interval after the one that ended at @due_ns ends. When naming or a slow disk has held
- * us up, intervals are made good one by one, each of its own length, from what waited in the
- * queues; only a long way behind are they thrown together.
+ * us up, intervals are made good one by one, each of its own length, from what was set aside and
+ * what waits in the queues; only a long way behind are they thrown together.
  */
 static uint64_t next_due(uint64_t due_ns, uint64_t interval_ns)
 {
@@ -223,7 +224,7 @@ static int loop(struct run *run, struct dp_error *err)
 	uint64_t end_ns = options->duration_ns ? start_ns + options->duration_ns : UINT64_MAX;
 	uint64_t due_ns = start_ns + options->interval_ns;
 
-	cut_all_at(run, due_ns);
+	cut_all(run, due_ns, options->interval_ns);
 	while (!run->stopped && reap(run) > 0) {
 		int r = wait_until(run, due_ns < end_ns ? due_ns : end_ns);
 
@@ -234,7 +235,6 @@ static int loop(struct run *run, struct dp_error *err)
 		if (run->stopped || dp_monotonic_ns() < due_ns || due_ns >= end_ns)
 			continue;
 		due_ns = next_due(due_ns, options->interval_ns);
-		cut_all_at(run, due_ns);
 		for (size_t i = 0; i < run->n_tracked; i++) {
 			struct dp_error failed;
 

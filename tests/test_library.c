@@ -106,7 +106,7 @@ static void ask_more(struct crowd *crowd)
 	deltaprof_heap_profiler_free(own);
 	deltaprof_get_stats(crowd->process, &stats);
 	deltaprof_describe(crowd->process, ignore_line, NULL);
-	deltaprof_cut_at(crowd->process, 0);
+	deltaprof_cut_at(crowd->process, 0, 0);
 }
 
 static void *ask(void *context)
@@ -266,11 +266,11 @@ static void a_cut_divides_what_was_before_it_from_what_came_after(void **state)
 	(void)state;
 	bench_open(&bench);
 	turns_do(&bench.turns, 'a', 2);
-	deltaprof_cut_at(bench.process, now_ns());
+	deltaprof_cut_at(bench.process, now_ns(), 0);
 	turns_do(&bench.turns, 'a', 3);
 	take_heap(&bench, &before);
 	assert_heap(&before, 2, 2);
-	deltaprof_cut_at(bench.process, 0);
+	deltaprof_cut_at(bench.process, 0, 0);
 	take_heap(&bench, &after);
 	assert_heap(&after, 3, 5);
 	bench_close(&bench);
