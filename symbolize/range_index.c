@@ -8,15 +8,17 @@
 
 /*
  * The one hard idea: sorted by start, the range that is looked for lies at or before the last start
- * that is not above the address; the running maximum of the ends says when to stop looking back.
+ * that is not above the address; where that one has ended already, all that end no later are
+ * skipped. So a search takes one step for each level of nesting, however many neighbours there are.
  */
 
 #define MAX_RANGES (8u << 20)
+#define NONE UINT32_MAX
 
 void dp_range_index_clear(struct dp_range_index *index)
 {
 	free(index->ranges);
-	free(index->max_high);
+	free(index->outer);
 	*index = (struct dp_range_index){0};
 }
 
@@ -55,20 +57,20 @@ static int compare(const void *a, const void *b)
 
 int dp_range_index_sort(struct dp_range_index *index)
 {
-	uint64_t max_high = 0;
-
-	free(index->max_high);
-	index->max_high = NULL;
+	free(index->outer);
+	index->outer = NULL;
 	if (index->n == 0)
 		return 0;
-	index->max_high = malloc(index->n * sizeof(*index->max_high));
-	if (!index->max_high)
+	index->outer = malloc(index->n * sizeof(*index->outer));
+	if (!index->outer)
 		return -ENOMEM;
 	qsort(index->ranges, index->n, sizeof(*index->ranges), compare);
-	for (size_t i = 0; i < index->n; i++) {
-		if (index->ranges[i].high > max_high)
-			max_high = index->ranges[i].high;
-		index->max_high[i] = max_high;
+	for (uint32_t i = 0; i < index->n; i++) {
+		uint32_t outer = i ? i - 1 : NONE;
+
+		while (outer != NONE && index->ranges[outer].high <= index->ranges[i].high)
+			outer = index->outer[outer];
+		index->outer[i] = outer;
 	}
 	return 0;
 }
@@ -85,9 +87,9 @@ const struct dp_range *dp_range_index_find(const struct dp_range_index *index, u
 		else
 			high = middle;
 	}
-	for (size_t i = low; i > 0 && index->max_high[i - 1] > address; i--) {
-		if (index->ranges[i - 1].high > address)
-			return &index->ranges[i - 1];
+	for (uint32_t i = low ? (uint32_t)low - 1 : NONE; i != NONE; i = index->outer[i]) {
+		if (index->ranges[i].high > address)
+			return &index->ranges[i];
 	}
 	return NULL;
 }

@@ -18,7 +18,7 @@ struct dp_range {
 
 struct dp_range_index {
 	struct dp_range *ranges;
-	uint64_t *max_high; /* the highest end of the ranges up to each; NULL before sorting */
+	uint32_t *outer; /* the last range before each that ends behind it; NULL before sorting */
 	size_t n, capacity;
 	uint64_t n_over_limit; /* beyond 8 Mi ranges */
 };

@@ -61,6 +61,20 @@ static void index_finds_the_innermost_of_nested_ranges(void **state)
 	dp_range_index_clear(&index);
 }
 
+static void index_finds_its_way_out_past_many_neighbours_and_overlaps(void **state)
+{
+	struct dp_range_index index =
+		INDEX({0, 1000, 1, 0}, {0, 900, 2, 0}, {10, 20, 3, 0}, {20, 30, 4, 0},
+		      {30, 40, 5, 0}, {35, 60, 6, 0}, {36, 38, 7, 0});
+	static const int wanted[][2] = {{15, 3}, {25, 4}, {34, 5},  {35, 6},  {37, 7},	 {39, 6},
+					{59, 6}, {60, 2}, {899, 2}, {900, 1}, {1000, -1}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++)
+		assert_int_equal(at(&index, (uint64_t)wanted[i][0]), wanted[i][1]);
+	dp_range_index_clear(&index);
+}
+
 static void index_prefers_low_ranks_and_then_low_values_among_equals(void **state)
 {
 	struct dp_range_index index =
@@ -128,6 +142,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(index_finds_the_range_that_holds_an_address),
 		cmocka_unit_test(index_finds_the_innermost_of_nested_ranges),
+		cmocka_unit_test(index_finds_its_way_out_past_many_neighbours_and_overlaps),
 		cmocka_unit_test(index_prefers_low_ranks_and_then_low_values_among_equals),
 		cmocka_unit_test(index_leaves_empty_ranges_out),
 		cmocka_unit_test(index_reaches_the_ends_of_the_address_space),
