@@ -4,13 +4,11 @@
 
 #include "symbolize/dwarf_units.h"
 
-/* Inlined calls deeper than this are left out, the innermost ones. */
-#define DP_DWARF_MAX_LINES 256
-
 /* One call at an address: a function and where in its source. The strings are libdw's. */
 struct dp_dwarf_line {
 	const char *linkage_name; /* NULL: none */
 	const char *name;	  /* NULL: none */
+	const char *directory;	  /* that @file is relative to; "" if it is absolute or unknown */
 	const char *file;	  /* "" if unknown */
 	int64_t line, start_line; /* 0 if unknown */
 };

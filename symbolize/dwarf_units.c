@@ -18,12 +18,20 @@
 #define MAX_RANGE_STEPS (16u << 20)
 #define MAX_DEPTH 64
 
+static void clear_functions(struct dp_dwarf_unit *unit)
+{
+	for (size_t i = 0; i < unit->n_functions; i++)
+		dp_dwarf_calls_clear(&unit->functions[i].calls);
+	free(unit->functions);
+	unit->functions = NULL;
+	unit->n_functions = unit->functions_capacity = 0;
+	dp_range_index_clear(&unit->by_pc);
+}
+
 void dp_dwarf_clear(struct dp_dwarf *dwarf)
 {
-	for (size_t i = 0; i < dwarf->n_units; i++) {
-		free(dwarf->units[i].functions);
-		dp_range_index_clear(&dwarf->units[i].by_pc);
-	}
+	for (size_t i = 0; i < dwarf->n_units; i++)
+		clear_functions(&dwarf->units[i]);
 	free(dwarf->units);
 	dp_range_index_clear(&dwarf->by_pc);
 	*dwarf = (struct dp_dwarf){0};
@@ -100,7 +108,7 @@ static int add_function(struct dp_dwarf *dwarf, struct dp_dwarf_unit *unit, Dwar
 		return -ENOMEM;
 	n = add_ranges(dwarf, die, unit->n_functions, &unit->by_pc);
 	if (n > 0)
-		unit->functions[unit->n_functions++] = *die;
+		unit->functions[unit->n_functions++] = (struct dp_dwarf_function){.die = *die};
 	return n < 0 ? n : 0;
 }
 
@@ -148,6 +156,15 @@ static int add_functions(struct dp_dwarf *dwarf, struct dp_dwarf_unit *unit)
 	}
 }
 
+static const char *directory_of(Dwarf_Die *die)
+{
+	Dwarf_Attribute memory;
+	Dwarf_Attribute *found = dwarf_attr(die, DW_AT_comp_dir, &memory);
+	const char *directory = found ? dwarf_formstring(found) : NULL;
+
+	return directory ? directory : "";
+}
+
 static int index_functions(struct dp_dwarf *dwarf, struct dp_dwarf_unit *unit)
 {
 	uint8_t type;
@@ -158,19 +175,15 @@ static int index_functions(struct dp_dwarf *dwarf, struct dp_dwarf_unit *unit)
 	if (dwarf_cu_info(unit->die.cu, NULL, &type, NULL, &split, NULL, NULL, NULL) == 0 &&
 	    type == DW_UT_skeleton && split.addr)
 		unit->code = split;
+	unit->directory = directory_of(&unit->die);
 	dwarf->n_steps = 0;
 	r = add_functions(dwarf, unit);
 	if (r == 0)
 		r = dp_range_index_sort(&unit->by_pc);
-	if (r < 0) {
-		free(unit->functions);
-		unit->functions = NULL;
-		unit->n_functions = unit->functions_capacity = 0;
-		dp_range_index_clear(&unit->by_pc);
-		return r;
-	}
-	unit->indexed = true;
-	return 0;
+	if (r < 0)
+		clear_functions(unit);
+	unit->indexed = r == 0;
+	return r;
 }
 
 /* For a unit without ranges of its own: what .debug_aranges says. */
@@ -196,22 +209,35 @@ static struct dp_dwarf_unit *find_by_aranges(struct dp_dwarf *dwarf, uint64_t pc
 	return NULL;
 }
 
+static int walk_function(struct dp_dwarf_function *function)
+{
+	int r = function->walked ? 0 : dp_dwarf_calls_build(&function->calls, &function->die);
+
+	function->walked = r == 0;
+	return r;
+}
+
 int dp_dwarf_find(struct dp_dwarf *dwarf, uint64_t pc, struct dp_dwarf_unit **ret_unit,
-		  Dwarf_Die **ret_function)
+		  struct dp_dwarf_function **ret_function)
 {
 	const struct dp_range *range = dp_range_index_find(&dwarf->by_pc, pc);
 	struct dp_dwarf_unit *unit = range ? &dwarf->units[range->value] : NULL;
+	struct dp_dwarf_function *function;
+	int r = 0;
 
 	if (!unit && dwarf->dwarf)
 		unit = find_by_aranges(dwarf, pc);
-	if (unit && !unit->indexed) {
-		int r = index_functions(dwarf, unit);
-
-		if (r < 0)
-			return r;
-	}
+	if (unit && !unit->indexed)
+		r = index_functions(dwarf, unit);
+	if (r < 0)
+		return r;
 	range = unit ? dp_range_index_find(&unit->by_pc, pc) : NULL;
+	function = range ? &unit->functions[range->value] : NULL;
+	if (function)
+		r = walk_function(function);
+	if (r < 0)
+		return r;
 	*ret_unit = unit;
-	*ret_function = range ? &unit->functions[range->value] : NULL;
+	*ret_function = function;
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>
 
+#include "symbolize/dwarf_calls.h"
 #include "symbolize/elf_image.h"
 #include "symbolize/range_index.h"
 
@@ -24,11 +25,18 @@ struct dp_dwarf {
 	size_t n_steps;		     /* range list entries read while building */
 };
 
+struct dp_dwarf_function {
+	Dwarf_Die die;
+	bool walked; /* for its calls */
+	struct dp_dwarf_calls calls;
+};
+
 struct dp_dwarf_unit {
 	Dwarf_Die die;	/* has the line table */
 	Dwarf_Die code; /* has the functions: the same, or the split unit's in a .dwo file */
 	bool indexed;
-	Dwarf_Die *functions;
+	const char *directory; /* that relative paths begin in; "" if unknown */
+	struct dp_dwarf_function *functions;
 	size_t n_functions, functions_capacity;
 	struct dp_range_index by_pc; /* value: index into functions */
 };
@@ -45,11 +53,11 @@ void dp_dwarf_clear(struct dp_dwarf *dwarf);
 /*
  * The unit and the function at @pc (of the DWARF).
  *
- * *@ret_unit: NULL if no unit has code there; valid until @dwarf is cleared. *@ret_function: the
- * subprogram's DIE, NULL if the unit has none there (assembler code).
+ * *@ret_unit: NULL if no unit has code there; valid until @dwarf is cleared. *@ret_function: with
+ * its calls; NULL if the unit has none there (assembler code).
  * Returns 0 or -ENOMEM.
  */
 int dp_dwarf_find(struct dp_dwarf *dwarf, uint64_t pc, struct dp_dwarf_unit **ret_unit,
-		  Dwarf_Die **ret_function);
+		  struct dp_dwarf_function **ret_function);
 
 #endif

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +47,7 @@ struct dp_symbolizer {
 	size_t n_symbols, symbols_capacity;
 	struct dp_map by_frame; /* frame → index into symbols */
 	struct dp_arena arena;
+	struct dp_map demangled; /* address of a system name in arena → of its demangled form */
 	size_t max_frames;
 	uint64_t n_over_limit;
 	struct dp_dwarf_line scratch[DP_DWARF_MAX_LINES];
@@ -82,6 +85,7 @@ void dp_symbolizer_free(struct dp_symbolizer *symbolizer)
 	free(symbolizer->names);
 	free(symbolizer->symbols);
 	dp_map_clear(&symbolizer->by_frame);
+	dp_map_clear(&symbolizer->demangled);
 	dp_arena_clear(&symbolizer->arena);
 	pthread_mutex_destroy(&symbolizer->lock);
 	free(symbolizer);
@@ -161,21 +165,48 @@ static const char *intern_unversioned(struct dp_arena *arena, const char *raw)
 	return result;
 }
 
-static int make_line(struct dp_arena *arena, const struct dp_dwarf_line *from, struct dp_line *ret)
+/* The demangled form of @name, which is in the arena; @plain if it has none. NULL: out of memory.
+ */
+static const char *demangle(struct dp_symbolizer *symbolizer, const char *name, const char *plain)
+{
+	uint64_t known;
+	const char *result;
+	char *text;
+
+	if (name[0] != '_')
+		return intern_unversioned(&symbolizer->arena, plain);
+	if (dp_map_get(&symbolizer->demangled, (uintptr_t)name, &known))
+		return (const char *)(uintptr_t)known;
+	text = dp_demangle(name);
+	result = text ? dp_arena_intern(&symbolizer->arena, text)
+		      : intern_unversioned(&symbolizer->arena, plain);
+	free(text);
+	if (result && dp_map_set(&symbolizer->demangled, (uintptr_t)name, (uintptr_t)result) < 0)
+		return NULL;
+	return result;
+}
+
+static const char *intern_path(struct dp_arena *arena, const char *directory, const char *file)
+{
+	char path[PATH_MAX];
+	int n;
+
+	if (!directory || !directory[0])
+		return dp_arena_intern(arena, file);
+	n = snprintf(path, sizeof(path), "%s/%s", directory, file);
+	return dp_arena_intern(arena, n > 0 && (size_t)n < sizeof(path) ? path : file);
+}
+
+static int make_line(struct dp_symbolizer *symbolizer, const struct dp_dwarf_line *from,
+		     struct dp_line *ret)
 {
 	const char *raw = from->linkage_name ? from->linkage_name : from->name;
-	char *demangled;
 
-	ret->system_name = intern_unversioned(arena, raw);
+	ret->system_name = intern_unversioned(&symbolizer->arena, raw);
 	if (!ret->system_name)
 		return -ENOMEM;
-	demangled = dp_demangle(ret->system_name);
-	if (demangled)
-		ret->function = dp_arena_intern(arena, demangled);
-	else
-		ret->function = intern_unversioned(arena, from->name ? from->name : raw);
-	free(demangled);
-	ret->file = dp_arena_intern(arena, from->file);
+	ret->function = demangle(symbolizer, ret->system_name, from->name ? from->name : raw);
+	ret->file = intern_path(&symbolizer->arena, from->directory, from->file);
 	ret->line = from->line;
 	ret->start_line = from->start_line;
 	return ret->function && ret->file ? 0 : -ENOMEM;
@@ -221,15 +252,15 @@ static size_t drop_nameless(struct dp_dwarf_line *lines, size_t n)
 	return n_kept;
 }
 
-static int make_symbol(struct dp_arena *arena, const struct dp_dwarf_line *from, size_t n,
+static int make_symbol(struct dp_symbolizer *symbolizer, const struct dp_dwarf_line *from, size_t n,
 		       struct dp_symbol *ret)
 {
-	struct dp_line *lines = dp_arena_alloc(arena, n * sizeof(*lines));
+	struct dp_line *lines = dp_arena_alloc(&symbolizer->arena, n * sizeof(*lines));
 
 	if (!lines)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
-		int r = make_line(arena, &from[i], &lines[i]);
+		int r = make_line(symbolizer, &from[i], &lines[i]);
 
 		if (r < 0)
 			return r;
@@ -270,7 +301,7 @@ static int resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_s
 		ret->source = DP_SYMBOL_NONE;
 		return 0;
 	}
-	return make_symbol(&symbolizer->arena, lines, n, ret);
+	return make_symbol(symbolizer, lines, n, ret);
 }
 
 static int resolve_once(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret)
