@@ -11,7 +11,8 @@
 /*
  * The one hard idea: libdwfl's own search walks the whole table for each address and falls back on
  * the nearest symbol; sorted once, a lookup is a binary search, and an address between two symbols
- * belongs to nobody, unless the one before it has no size (assembler code).
+ * belongs to nobody, unless the one before it has no size (assembler code). That one says nothing
+ * of where it ends: what follows musl's memset is clone(), of which .dynsym knows nothing.
  */
 
 struct builder {
@@ -81,6 +82,7 @@ static int add_symbol(struct builder *builder, int i_symbol)
 			     sizeof(*table->names)) < 0)
 		return -ENOMEM;
 	table->names[table->n++] = name;
+	table->has_locals |= GELF_ST_BIND(symbol.st_info) == STB_LOCAL;
 	range.low = address;
 	range.rank = rank_of(name, &symbol);
 	if (symbol.st_size) {
@@ -113,6 +115,8 @@ static void cut_labels(struct dp_symbol_table *table)
 			next = labels->ranges[i + 1].low;
 		if (next < label->high)
 			label->high = next;
+		if (!table->has_locals && label->high > label->low)
+			label->high = label->low + 1;
 	}
 }
 

@@ -3,6 +3,7 @@
 #define DP_SYMBOLIZE_SYMBOL_TABLE_H
 
 #include <elfutils/libdwfl.h>
+#include <stdbool.h>
 
 #include "symbolize/elf_image.h"
 #include "symbolize/range_index.h"
@@ -15,7 +16,8 @@ struct dp_symbol_table {
 	const char **names; /* range value → name, borrowed from libdwfl */
 	size_t n, capacity;
 	struct dp_range_index sized;
-	struct dp_range_index labels; /* symbols of size 0, which reach to the next symbol */
+	struct dp_range_index labels; /* symbols of size 0 */
+	bool has_locals;	      /* and so is not .dynsym alone */
 };
 
 /*
@@ -33,8 +35,9 @@ void dp_symbol_table_clear(struct dp_symbol_table *table);
 /*
  * The name of the function at @address (of libdwfl), as in the file, a version ("@@GLIBC_2.2.5")
  * included; NULL if no symbol holds it. A symbol of size 0 holds what lies between it and the next
- * symbol or the end of its section. Of several names of one function a global one with few leading
- * underscores is given.
+ * symbol or the end of its section, but only its first byte if the file has been stripped of local
+ * functions, of which one may follow. Of several names of one function a global one with few
+ * leading underscores is given.
  */
 const char *dp_symbol_table_find(const struct dp_symbol_table *table, uint64_t address);
 

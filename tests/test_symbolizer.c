@@ -499,6 +499,22 @@ static void symbolizer_gives_a_gap_to_a_label_and_not_to_a_sized_function(void *
 	tear_down(&f);
 }
 
+/* As musl's memset is followed by clone(), which .dynsym does not have. */
+static void symbolizer_gives_a_label_of_a_stripped_file_its_first_byte_only(void **state)
+{
+	const char *whole = oracle_sample("calls-dwarf5");
+	struct fixture f = set_up();
+	uint32_t module = oracle_add_module(f.modules, oracle_sample("calls-stripped"));
+	struct dp_symbol s = resolve_function(&f, module, whole, "sym_sized_asm", 8);
+
+	(void)state;
+	assert_int_equal(s.source, DP_SYMBOL_TABLE);
+	assert_string_equal(s.lines[0].function, "sym_label_asm");
+	s = resolve_function(&f, module, whole, "sym_sized_asm", 9);
+	assert_int_equal(s.source, DP_SYMBOL_NONE);
+	tear_down(&f);
+}
+
 static void symbolizer_demangles_rust(void **state)
 {
 	static const char *const names[] = {"_ZN8my_crate6module4work17h0123456789abcdefE",
@@ -793,6 +809,7 @@ int main(void)
 		cmocka_unit_test(symbolizer_takes_symtab_where_there_is_no_dwarf),
 		cmocka_unit_test(symbolizer_takes_dynsym_of_a_stripped_file),
 		cmocka_unit_test(symbolizer_gives_a_gap_to_a_label_and_not_to_a_sized_function),
+		cmocka_unit_test(symbolizer_gives_a_label_of_a_stripped_file_its_first_byte_only),
 		cmocka_unit_test(symbolizer_demangles_rust),
 		cmocka_unit_test(symbolizer_cuts_versions_off),
 		cmocka_unit_test(symbolizer_finds_the_file_that_debuglink_names),
