@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "symbolize/alt_file.h"
+
 /*
  * The one hard idea: libdwfl is given the file that the registry holds open, and a search of our
  * own for separate debug files. dwfl_standard_find_debuginfo() would ask debuginfod when
@@ -125,8 +127,7 @@ static int find_by_link(const struct candidate *candidate, const char *file_name
 }
 
 /*
- * libdwfl also asks here for the alternate file of dwz, with a CRC of 0; when it is not found by
- * its build-id, libdw looks for it by name on its own.
+ * libdwfl also asks here for the alternate file of dwz, with a CRC of 0.
  */
 static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base,
 			  const char *file_name, const char *link, GElf_Word crc,
@@ -136,8 +137,10 @@ static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name
 	int fd = dwfl_build_id_find_debuginfo(module, userdata, name, base, file_name, link, crc,
 					      ret_file_name);
 
-	if (fd >= 0 || !file_name || !link || crc == 0)
+	if (fd >= 0 || !file_name || !link)
 		return fd;
+	if (crc == 0)
+		return dp_alt_file_open(module, file_name, link);
 	return find_by_link(&candidate, file_name);
 }
 

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+#include "symbolize/alt_file.h"
+
+#include <elfutils/libdwelf.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/*
+ * The one hard idea: libdw would look for the alternate file itself, but beside a file that it has
+ * a descriptor of, and ours are in memory. While libdwfl asks, the module's DWARF is open already,
+ * and so says which build-id is wanted.
+ */
+
+static bool has_build_id(int fd, const void *wanted, ssize_t wanted_bytes)
+{
+	Elf *elf = elf_begin(fd, ELF_C_READ, NULL);
+	const void *found;
+	bool same;
+
+	if (!elf)
+		return false;
+	same = dwelf_elf_gnu_build_id(elf, &found) == wanted_bytes &&
+	       memcmp(found, wanted, (size_t)wanted_bytes) == 0;
+	elf_end(elf);
+	return same;
+}
+
+int dp_alt_file_open(Dwfl_Module *module, const char *file_name, const char *link)
+{
+	const char *slash = strrchr(file_name, '/'), *name;
+	char path[PATH_MAX];
+	const void *build_id;
+	ssize_t build_id_bytes;
+	Dwarf_Addr bias;
+	struct stat st;
+	int fd, n;
+
+	if (file_name[0] != '/')
+		return -1;
+	build_id_bytes =
+		dwelf_dwarf_gnu_debugaltlink(dwfl_module_getdwarf(module, &bias), &name, &build_id);
+	if (build_id_bytes <= 0)
+		return -1;
+	n = link[0] == '/' ? snprintf(path, sizeof(path), "%s", link)
+			   : snprintf(path, sizeof(path), "%.*s/%s", (int)(slash - file_name),
+				      file_name, link);
+	if (n < 0 || (size_t)n >= sizeof(path) || stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+		return -1;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd >= 0 && !has_build_id(fd, build_id, build_id_bytes)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}

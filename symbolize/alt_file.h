@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DP_SYMBOLIZE_ALT_FILE_H
+#define DP_SYMBOLIZE_ALT_FILE_H
+
+#include <elfutils/libdwfl.h>
+
+/*
+ * Opens the alternate file that dwz made of what several files share, where @module's DWARF says
+ * that it lies: at @link, which may be relative to the directory of @file_name (absolute).
+ *
+ * To be called out of libdwfl's search for debug files only. Returns a descriptor of the caller's,
+ * or -1 if there is no such file or it has another build-id.
+ */
+int dp_alt_file_open(Dwfl_Module *module, const char *file_name, const char *link);
+
+#endif
