@@ -15,6 +15,8 @@
  * of where it ends: what follows musl's memset is clone(), of which .dynsym knows nothing.
  */
 
+#define RANK_LOCAL 1024 /* and above */
+
 struct builder {
 	struct dp_symbol_table *table;
 	Dwfl_Module *module;
@@ -36,7 +38,7 @@ static uint32_t rank_of(const char *name, const GElf_Sym *symbol)
 	uint32_t rank = n_underscores < 256 ? 2 * (uint32_t)n_underscores : 512;
 
 	if (GELF_ST_BIND(symbol->st_info) == STB_LOCAL)
-		rank += 1024;
+		rank += RANK_LOCAL;
 	if (GELF_ST_BIND(symbol->st_info) == STB_WEAK)
 		rank += 1;
 	return rank;
@@ -142,11 +144,15 @@ int dp_symbol_table_build(struct dp_symbol_table *table, Dwfl_Module *module,
 	return r;
 }
 
-const char *dp_symbol_table_find(const struct dp_symbol_table *table, uint64_t address)
+const char *dp_symbol_table_find(const struct dp_symbol_table *table, uint64_t address,
+				 bool *ret_is_global)
 {
 	const struct dp_range *range = dp_range_index_find(&table->sized, address);
 
 	if (!range)
 		range = dp_range_index_find(&table->labels, address);
-	return range ? table->names[range->value] : NULL;
+	if (!range)
+		return NULL;
+	*ret_is_global = range->rank < RANK_LOCAL;
+	return table->names[range->value];
 }

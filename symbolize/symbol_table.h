@@ -37,8 +37,9 @@ void dp_symbol_table_clear(struct dp_symbol_table *table);
  * included; NULL if no symbol holds it. A symbol of size 0 holds what lies between it and the next
  * symbol or the end of its section, but only its first byte if the file has been stripped of local
  * functions, of which one may follow. Of several names of one function a global one with few
- * leading underscores is given.
+ * leading underscores is given. *@ret_is_global: set only if there is one.
  */
-const char *dp_symbol_table_find(const struct dp_symbol_table *table, uint64_t address);
+const char *dp_symbol_table_find(const struct dp_symbol_table *table, uint64_t address,
+				 bool *ret_is_global);
 
 #endif

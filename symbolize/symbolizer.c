@@ -47,7 +47,8 @@ struct dp_symbolizer {
 	size_t n_symbols, symbols_capacity;
 	struct dp_map by_frame; /* frame → index into symbols */
 	struct dp_arena arena;
-	struct dp_map demangled; /* address of a system name in arena → of its demangled form */
+	struct dp_map
+		demangled; /* address of a system name in arena → of its demangled form, or 0 */
 	size_t max_frames;
 	uint64_t n_over_limit;
 	struct dp_dwarf_line scratch[DP_DWARF_MAX_LINES];
@@ -165,25 +166,29 @@ static const char *intern_unversioned(struct dp_arena *arena, const char *raw)
 	return result;
 }
 
-/* The demangled form of @name, which is in the arena; @plain if it has none. NULL: out of memory.
- */
-static const char *demangle(struct dp_symbolizer *symbolizer, const char *name, const char *plain)
+/* Demangles @name, which is in the arena, once. *@ret: in the arena, too; NULL if it is not
+ * mangled. */
+static int demangle(struct dp_symbolizer *symbolizer, const char *name, const char **ret)
 {
-	uint64_t known;
-	const char *result;
+	const char *result = NULL;
+	uint64_t known = 0;
 	char *text;
 
-	if (name[0] != '_')
-		return intern_unversioned(&symbolizer->arena, plain);
-	if (dp_map_get(&symbolizer->demangled, (uintptr_t)name, &known))
-		return (const char *)(uintptr_t)known;
+	if (name[0] != '_' || dp_map_get(&symbolizer->demangled, (uintptr_t)name, &known)) {
+		*ret = (const char *)(uintptr_t)known;
+		return 0;
+	}
 	text = dp_demangle(name);
-	result = text ? dp_arena_intern(&symbolizer->arena, text)
-		      : intern_unversioned(&symbolizer->arena, plain);
+	if (text)
+		result = dp_arena_intern(&symbolizer->arena, text);
+	if ((text && !result) ||
+	    dp_map_set(&symbolizer->demangled, (uintptr_t)name, (uintptr_t)result) < 0) {
+		free(text);
+		return -ENOMEM;
+	}
 	free(text);
-	if (result && dp_map_set(&symbolizer->demangled, (uintptr_t)name, (uintptr_t)result) < 0)
-		return NULL;
-	return result;
+	*ret = result;
+	return 0;
 }
 
 static const char *intern_path(struct dp_arena *arena, const char *directory, const char *file)
@@ -203,35 +208,45 @@ static int make_line(struct dp_symbolizer *symbolizer, const struct dp_dwarf_lin
 	const char *raw = from->linkage_name ? from->linkage_name : from->name;
 
 	ret->system_name = intern_unversioned(&symbolizer->arena, raw);
-	if (!ret->system_name)
+	if (!ret->system_name || demangle(symbolizer, ret->system_name, &ret->function) < 0)
 		return -ENOMEM;
-	ret->function = demangle(symbolizer, ret->system_name, from->name ? from->name : raw);
+	if (!ret->function)
+		ret->function =
+			intern_unversioned(&symbolizer->arena, from->name ? from->name : raw);
 	ret->file = intern_path(&symbolizer->arena, from->directory, from->file);
 	ret->line = from->line;
 	ret->start_line = from->start_line;
 	return ret->function && ret->file ? 0 : -ENOMEM;
 }
 
+/* "_RAISE" is not, though Rust's names begin so. */
 static bool is_mangled(const char *name)
 {
-	return strncmp(name, "_Z", 2) == 0 || strncmp(name, "_R", 2) == 0;
+	char *text;
+
+	if (strncmp(name, "_Z", 2) != 0 && strncmp(name, "_R", 2) != 0)
+		return false;
+	text = dp_demangle(name);
+	free(text);
+	return text != NULL;
 }
 
 /*
  * Where the symbol's name is the better one for the outermost function. Compilers give no linkage
  * name to C++ functions that are not seen outside (gcc: anonymous namespaces), so that only "f"
  * would be left of "(anonymous namespace)::f(int)". And a C library calls its functions by internal
- * names ("__GI___libc_malloc") of which the symbol is the public one ("malloc"), the same as
- * without DWARF. Any other C name stays, without the suffix of a clone ("f.constprop.0").
+ * names ("__GI___libc_malloc") of which a global symbol is the public one ("malloc"), the same as
+ * without DWARF. Any other C name stays, without the suffix of a clone ("f.constprop.0"): a local
+ * symbol may be that of another function that a linker found to be the same code.
  */
-static void name_outermost(struct dp_dwarf_line *line, const char *symbol)
+static void name_outermost(struct dp_dwarf_line *line, const char *symbol, bool is_global)
 {
 	const char *name = line->linkage_name ? line->linkage_name : line->name;
 
 	if (!symbol)
 		return;
 	if (!name || (!line->linkage_name && is_mangled(symbol)) ||
-	    (!is_mangled(name) && strspn(symbol, "_") < strspn(name, "_"))) {
+	    (is_global && strspn(symbol, "_") < strspn(name, "_") && !is_mangled(name))) {
 		line->linkage_name = symbol;
 		line->name = NULL;
 	}
@@ -274,6 +289,7 @@ static int resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_s
 {
 	struct dp_dwarf_line *lines = symbolizer->scratch;
 	struct names *names;
+	bool is_global = false;
 	const char *symbol;
 	uint64_t svma;
 	size_t n;
@@ -284,12 +300,12 @@ static int resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_s
 	*ret = (struct dp_symbol){.source = DP_SYMBOL_NONE};
 	if (!names->file.dwfl || !dp_elf_svma_of(names->image, dp_frame_offset(frame), &svma))
 		return 0;
-	symbol = dp_symbol_table_find(&names->symbols, svma + names->bias);
+	symbol = dp_symbol_table_find(&names->symbols, svma + names->bias, &is_global);
 	r = dp_dwarf_lines(&names->dwarf, svma + names->bias, lines, &n);
 	if (r < 0)
 		return r;
 	if (n > 0)
-		name_outermost(&lines[n - 1], symbol);
+		name_outermost(&lines[n - 1], symbol, is_global);
 	n = drop_nameless(lines, n);
 	ret->source = DP_SYMBOL_DWARF;
 	if (n == 0 && symbol) {
