@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,25 +61,35 @@ const char *oracle_sample(const char *name)
 	return path;
 }
 
+/* "ADDRESS SIZE TYPE NAME" or "... NAME@VERSION"; cuts @line. */
+static bool parse_function(char *line, struct oracle_function *ret)
+{
+	char type;
+	int at = 0;
+
+	if (sscanf(line, "%" SCNx64 " %" SCNx64 " %c%n", &ret->svma, &ret->size_bytes, &type,
+		   &at) != 3 ||
+	    line[at] != ' ' || !strchr("tTwWi", type))
+		return false;
+	ret->name = line + at + 1;
+	line[at + strcspn(line + at, "@")] = '\0';
+	return true;
+}
+
 struct oracle_function *oracle_functions(const char *path, const char *options, size_t *ret_n)
 {
-	char *text = oracle_run("nm %s -S --defined-only '%s'", options, path), *rest = text, *line;
-	struct oracle_function *functions = NULL;
-	size_t n = 0;
+	char *text = oracle_run("nm %s -S --defined-only '%s'", options, path), *rest, *line;
+	struct oracle_function *functions;
+	size_t n_lines = 0, n = 0;
 
-	while ((line = strsep(&rest, "\n"))) {
-		struct oracle_function f = {0};
-		char type;
-
-		if (sscanf(line, "%" SCNx64 " %" SCNx64 " %c %255[^@\n]", &f.svma, &f.size_bytes,
-			   &type, f.name) != 4 ||
-		    !strchr("tTwW", type))
-			continue;
-		functions = realloc(functions, (n + 1) * sizeof(*functions));
-		assert_non_null(functions);
-		functions[n++] = f;
-	}
+	for (const char *c = text; *c; c++)
+		n_lines += *c == '\n';
+	functions = malloc(n_lines * sizeof(*functions) + strlen(text) + 1);
+	assert_non_null(functions);
+	rest = strcpy((char *)(functions + n_lines), text);
 	free(text);
+	while ((line = strsep(&rest, "\n")))
+		n += parse_function(line, &functions[n]);
 	*ret_n = n;
 	return functions;
 }

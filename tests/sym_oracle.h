@@ -21,11 +21,11 @@ const char *oracle_sample(const char *name);
 
 struct oracle_function {
 	uint64_t svma, size_bytes;
-	char name[256];
+	const char *name;
 };
 
 /* The functions that nm finds (@options: "" for .symtab, "-D" for .dynsym), versions cut off; to be
- * freed. */
+ * freed as a whole. */
 struct oracle_function *oracle_functions(const char *path, const char *options, size_t *ret_n);
 
 /* The one of that name; it must be there. */
@@ -35,7 +35,7 @@ const struct oracle_function *oracle_function(const struct oracle_function *func
 /* The file offset of @svma by the executable LOAD segments that readelf shows; must be there. */
 uint64_t oracle_file_off(const char *path, uint64_t svma);
 
-#define ORACLE_MAX_CALLS 32
+#define ORACLE_MAX_CALLS 64
 
 struct oracle_calls {
 	size_t n;

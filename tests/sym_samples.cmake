@@ -11,6 +11,7 @@ find_program(DP_SYM_GCC gcc REQUIRED)
 find_program(DP_SYM_GXX g++ REQUIRED)
 find_program(DP_SYM_CLANG clang)
 find_program(DP_SYM_CLANGXX clang++)
+find_program(DP_SYM_DWZ dwz)
 find_program(DP_SYM_LLVM_ADDR2LINE NAMES llvm-addr2line llvm-addr2line-14)
 if(NOT DP_SYM_LLVM_ADDR2LINE)
 	set(DP_SYM_LLVM_ADDR2LINE "")
@@ -63,6 +64,44 @@ if(DP_SYM_CLANG)
 endif()
 if(DP_SYM_CLANGXX)
 	dp_sym_compile(cxx-clang sym_cxx.cc ${DP_SYM_CLANGXX} -O2 -gdwarf-5 -fPIE -pie)
+endif()
+
+# What addr2line is compared with on a large scale.
+set(dp_sym_templates -std=c++17 -O2 -fPIE -pie -rdynamic)
+dp_sym_compile(templates-dwarf4 sym_templates.cc ${DP_SYM_GXX} ${dp_sym_templates} -gdwarf-4)
+dp_sym_compile(templates-dwarf5 sym_templates.cc ${DP_SYM_GXX} ${dp_sym_templates} -gdwarf-5)
+dp_sym_compile(templates-other sym_templates.cc ${DP_SYM_GXX} ${dp_sym_templates} -gdwarf-5
+	-DSYM_UNIT=1)
+dp_sym_compile(templates-split sym_templates.cc ${DP_SYM_GXX} ${dp_sym_templates} -gdwarf-5
+	-gsplit-dwarf)
+dp_sym_compile(templates-zlib sym_templates.cc ${DP_SYM_GXX} ${dp_sym_templates} -gdwarf-5 -gz=zlib)
+if(DP_SYM_CLANGXX)
+	dp_sym_compile(templates-clang sym_templates.cc ${DP_SYM_CLANGXX} ${dp_sym_templates} -gdwarf-5)
+endif()
+
+# dp_sym_derive(NAME FROM sample... COMMAND command...): makes NAME from other samples.
+function(dp_sym_derive name)
+	cmake_parse_arguments(arg "" "" "FROM;COMMAND" ${ARGN})
+	list(TRANSFORM arg_FROM PREPEND dp_sym_ OUTPUT_VARIABLE targets)
+	list(TRANSFORM arg_FROM PREPEND ${dp_sym_dir}/ OUTPUT_VARIABLE files)
+	dp_sym_step(${name} DEPENDS ${targets} ${files} COMMAND ${arg_COMMAND})
+endfunction()
+
+dp_sym_derive(templates-dynsym FROM templates-dwarf5
+	COMMAND strip -o templates-dynsym templates-dwarf5)
+dp_sym_derive(templates-symtab FROM templates-dwarf5
+	COMMAND strip -g -o templates-symtab templates-dwarf5)
+dp_sym_derive(templates.debug FROM templates-dwarf5
+	COMMAND objcopy --only-keep-debug templates-dwarf5 templates.debug)
+dp_sym_derive(templates-linked FROM templates-dwarf5 templates.debug
+	COMMAND objcopy --strip-all --add-gnu-debuglink=templates.debug templates-dwarf5
+		templates-linked)
+dp_sym_derive(templates-mini FROM templates-dwarf5
+	COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mini_debuginfo.sh templates-dwarf5 templates-mini)
+if(DP_SYM_DWZ)
+	dp_sym_derive(templates-dwz FROM templates-dwarf5 templates-other
+		COMMAND sh -ec "cp $1 $0.1 && cp $2 $0.2 && ${DP_SYM_DWZ} -m $0.common $0.1 $0.2 && mv $0.1 $0"
+			templates-dwz templates-dwarf5 templates-other)
 endif()
 
 # Without any names but .dynsym; with a symbol table only; with the debug information split off.
