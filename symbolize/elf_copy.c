@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <gelf.h>
+#include <stdbool.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,18 +53,33 @@ static int read_part(struct reader *reader, uint64_t offset, uint64_t n_bytes)
 	return n < 0 ? -ENOEXEC : 0;
 }
 
+/* Where variables are, macros, and indexes of names: much, and no address is named by them. */
+static bool is_other_debug_information(const char *name)
+{
+	static const char *const prefixes[] = {".debug_loc", ".debug_mac",   ".debug_pub",
+					       ".debug_gnu", ".debug_names", ".gdb_index"};
+
+	for (size_t i = 0; name && i < sizeof(prefixes) / sizeof(*prefixes); i++) {
+		if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Code, data and what is not in the file are not needed to name an address. */
-static bool is_needed(const GElf_Shdr *shdr)
+static bool is_needed(Elf *elf, size_t i_names, const GElf_Shdr *shdr)
 {
 	if (shdr->sh_type == SHT_NOBITS || shdr->sh_type == SHT_NULL)
 		return false;
-	return !(shdr->sh_flags & SHF_ALLOC) || shdr->sh_type != SHT_PROGBITS;
+	if (shdr->sh_flags & SHF_ALLOC)
+		return shdr->sh_type != SHT_PROGBITS;
+	return !is_other_debug_information(elf_strptr(elf, i_names, shdr->sh_name));
 }
 
 static int read_sections(struct reader *reader, Elf *elf)
 {
 	Elf_Scn *section = NULL;
-	size_t n_sections;
+	size_t n_sections, i_names = SHN_UNDEF;
 	GElf_Ehdr ehdr;
 	GElf_Shdr shdr;
 	int r;
@@ -71,11 +88,12 @@ static int read_sections(struct reader *reader, Elf *elf)
 		return -ENOEXEC;
 	if (n_sections == 0)
 		return read_part(reader, 0, MAX_SECTIONLESS);
+	elf_getshdrstrndx(elf, &i_names);
 	r = read_part(reader, ehdr.e_phoff, MAX_HEADERS_BYTES);
 	if (r == 0)
 		r = read_part(reader, ehdr.e_shoff, n_sections * ehdr.e_shentsize);
 	while (r == 0 && (section = elf_nextscn(elf, section))) {
-		if (gelf_getshdr(section, &shdr) && is_needed(&shdr))
+		if (gelf_getshdr(section, &shdr) && is_needed(elf, i_names, &shdr))
 			r = read_part(reader, shdr.sh_offset, shdr.sh_size);
 	}
 	return r;

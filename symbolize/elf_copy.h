@@ -8,8 +8,9 @@
 #include "symbolize/module_registry.h"
 
 /*
- * A module's file in memory without its code and data: the headers, symbols, notes and debug
- * information at their places, zeros in between and a page of zeros behind. Zeroed memory is none.
+ * A module's file in memory without its code and data: the headers, symbols, notes and what debug
+ * information names addresses by at their places, zeros in between and a page of zeros behind.
+ * Zeroed memory is none.
  */
 struct dp_elf_copy {
 	char *bytes;
