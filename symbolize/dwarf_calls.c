@@ -19,6 +19,7 @@
 
 struct walk {
 	struct dp_dwarf_calls *calls;
+	size_t *room;
 	size_t n_dies, n_range_steps;
 	size_t depth;
 	Dwarf_Die path[MAX_DEPTH];
@@ -48,6 +49,9 @@ static int add_ranges(struct walk *walk, Dwarf_Die *die, uint32_t i_call)
 	       (next = dwarf_ranges(die, next, &base, &low, &high)) > 0) {
 		struct dp_range range = {low, high, i_call, MAX_DEPTH - (uint32_t)walk->depth};
 
+		if (*walk->room == 0)
+			break;
+		--*walk->room;
 		if (dp_range_index_add(&walk->calls->by_pc, &range) < 0)
 			return -ENOMEM;
 	}
@@ -61,6 +65,7 @@ static int add_call(struct walk *walk, Dwarf_Die *die)
 	if (dp_array_reserve((void **)&calls->calls, &calls->capacity, calls->n + 1,
 			     sizeof(*calls->calls)) < 0)
 		return -ENOMEM;
+	--*walk->room;
 	calls->calls[calls->n] = (struct dp_dwarf_call){die->addr, walk->outer[walk->depth]};
 	return add_ranges(walk, die, (uint32_t)calls->n++);
 }
@@ -81,7 +86,7 @@ static bool descend(struct walk *walk, Dwarf_Die *die, int tag)
 /* Depth first; a DIE always lies behind its parent and its elder sibling. */
 static int walk_calls(struct walk *walk)
 {
-	while (walk->n_dies++ < MAX_DIES) {
+	while (walk->n_dies++<MAX_DIES && * walk->room> 0) {
 		Dwarf_Die *die = &walk->path[walk->depth];
 		int tag = dwarf_tag(die);
 
@@ -97,9 +102,10 @@ static int walk_calls(struct walk *walk)
 	return 0;
 }
 
-int dp_dwarf_calls_build(struct dp_dwarf_calls *ret, const Dwarf_Die *function)
+int dp_dwarf_calls_build(struct dp_dwarf_calls *ret, const Dwarf_Die *function, size_t *room)
 {
-	struct walk walk = {.calls = ret, .outer = {DP_DWARF_NO_CALL}};
+	struct walk walk = {.calls = ret, .room = room, .outer = {DP_DWARF_NO_CALL}};
+	const size_t all_room = *room;
 	Dwarf_Die die = *function;
 	int r;
 
@@ -108,8 +114,10 @@ int dp_dwarf_calls_build(struct dp_dwarf_calls *ret, const Dwarf_Die *function)
 	r = walk_calls(&walk);
 	if (r == 0)
 		r = dp_range_index_sort(&ret->by_pc);
-	if (r < 0)
+	if (r < 0) {
 		dp_dwarf_calls_clear(ret);
+		*room = all_room;
+	}
 	return r;
 }
 

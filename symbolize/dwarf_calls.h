@@ -29,9 +29,11 @@ struct dp_dwarf_calls {
  * Fills @ret, which must be empty, with the inlined calls of @function (a subprogram's DIE). What
  * is beyond its bounds (256 levels, 1 Mi DIEs, 1 Mi ranges) is left out.
  *
+ * *@room: how many calls and ranges all functions together may still have, of at most 32 bytes
+ * each; the function's are taken off.
  * Returns 0 or -ENOMEM (@ret is empty then).
  */
-int dp_dwarf_calls_build(struct dp_dwarf_calls *ret, const Dwarf_Die *function);
+int dp_dwarf_calls_build(struct dp_dwarf_calls *ret, const Dwarf_Die *function, size_t *room);
 
 /* Frees what it holds. */
 void dp_dwarf_calls_clear(struct dp_dwarf_calls *calls);

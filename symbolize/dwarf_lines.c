@@ -84,12 +84,14 @@ int dp_dwarf_lines(struct dp_dwarf *dwarf, uint64_t address, struct dp_dwarf_lin
 
 	if (r < 0)
 		return r;
+	if (!unit) {
+		*ret_n = 0;
+		return 0;
+	}
 	if (function)
 		n = dp_dwarf_calls_at(&function->calls, &function->die, pc, calls);
-	if (unit) {
-		ret[0] = (struct dp_dwarf_line){0};
-		place_of_pc(unit, pc, &ret[0]);
-	}
+	ret[0] = (struct dp_dwarf_line){0};
+	place_of_pc(unit, pc, &ret[0]);
 	for (size_t i = 0; i < n; i++) {
 		name_of(&calls[i], &ret[i]);
 		if (i + 1 < n) {
@@ -97,6 +99,6 @@ int dp_dwarf_lines(struct dp_dwarf *dwarf, uint64_t address, struct dp_dwarf_lin
 			place_of_call(unit, &calls[i], &ret[i + 1]);
 		}
 	}
-	*ret_n = n ? n : (unit && ret[0].line ? 1 : 0);
+	*ret_n = n ? n : ret[0].line > 0;
 	return 0;
 }

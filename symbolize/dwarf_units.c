@@ -17,6 +17,7 @@
 
 #define MAX_RANGE_STEPS (16u << 20)
 #define MAX_DEPTH 64
+#define MAX_CALLS (4u << 20)
 
 static void clear_functions(struct dp_dwarf_unit *unit)
 {
@@ -92,6 +93,7 @@ int dp_dwarf_build(struct dp_dwarf *ret, Dwfl_Module *module, const struct dp_el
 		return 0;
 	}
 	ret->image = image;
+	ret->room_for_calls = MAX_CALLS;
 	while (r == 0 && dwarf_get_units(ret->dwarf, unit, &unit, NULL, &type, &die, NULL) == 0) {
 		if (type == DW_UT_compile || type == DW_UT_skeleton)
 			r = add_unit(ret, &die);
@@ -209,9 +211,11 @@ static struct dp_dwarf_unit *find_by_aranges(struct dp_dwarf *dwarf, uint64_t pc
 	return NULL;
 }
 
-static int walk_function(struct dp_dwarf_function *function)
+static int walk_function(struct dp_dwarf *dwarf, struct dp_dwarf_function *function)
 {
-	int r = function->walked ? 0 : dp_dwarf_calls_build(&function->calls, &function->die);
+	int r = function->walked ? 0
+				 : dp_dwarf_calls_build(&function->calls, &function->die,
+							&dwarf->room_for_calls);
 
 	function->walked = r == 0;
 	return r;
@@ -234,7 +238,7 @@ int dp_dwarf_find(struct dp_dwarf *dwarf, uint64_t pc, struct dp_dwarf_unit **re
 	range = unit ? dp_range_index_find(&unit->by_pc, pc) : NULL;
 	function = range ? &unit->functions[range->value] : NULL;
 	if (function)
-		r = walk_function(function);
+		r = walk_function(dwarf, function);
 	if (r < 0)
 		return r;
 	*ret_unit = unit;

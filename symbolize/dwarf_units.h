@@ -23,6 +23,7 @@ struct dp_dwarf {
 	size_t n_units, units_capacity;
 	struct dp_range_index by_pc; /* value: index into units */
 	size_t n_steps;		     /* range list entries read while building */
+	size_t room_for_calls;	     /* see dp_dwarf_calls_build() */
 };
 
 struct dp_dwarf_function {

@@ -765,7 +765,7 @@ static int resolve_once(struct dp_modules *modules, uint64_t frame)
 }
 
 /* The same symbolizer is asked again after each failure, which it must have survived. */
-static int resolve_until_it_works(struct fixture *f, uint64_t frame)
+static int resolve_until_it_works(struct fixture *f, uint64_t frame, const char *name)
 {
 	struct dp_symbol symbol;
 	unsigned long k = 0;
@@ -777,7 +777,7 @@ static int resolve_until_it_works(struct fixture *f, uint64_t frame)
 		alloc_fail_at(0);
 		assert_true(r == 0 || r == -ENOMEM);
 	} while (r < 0 && k < 1000);
-	assert_string_equal(symbol.lines[0].function, "sym_plain");
+	assert_string_equal(symbol.lines[symbol.n_lines - 1].function, name);
 	return r;
 }
 
@@ -787,10 +787,13 @@ static void symbolizer_leaves_all_as_it_was_when_memory_is_out(void **state)
 	struct fixture f = set_up();
 	uint32_t module = oracle_add_module(f.modules, path);
 	uint64_t frame = dp_frame_make(module, oracle_file_off(path, svma_of(path, "sym_plain")));
+	uint64_t inlines =
+		dp_frame_make(module, oracle_file_off(path, svma_of(path, "sym_nested_inlines")));
 
 	(void)state;
 	ALLOC_FAIL_EACH(resolve_once(f.modules, frame));
-	assert_int_equal(resolve_until_it_works(&f, frame), 0);
+	assert_int_equal(resolve_until_it_works(&f, frame, "sym_plain"), 0);
+	assert_int_equal(resolve_until_it_works(&f, inlines, "sym_nested_inlines"), 0);
 	tear_down(&f);
 }
 
