@@ -74,6 +74,8 @@ dp_sym_compile(templates-other sym_templates.cc ${DP_SYM_GXX} ${dp_sym_templates
 	-DSYM_UNIT=1)
 dp_sym_compile(templates-split sym_templates.cc ${DP_SYM_GXX} ${dp_sym_templates} -gdwarf-5
 	-gsplit-dwarf)
+dp_sym_compile(templates-split4 sym_templates.cc ${DP_SYM_GXX} ${dp_sym_templates} -gdwarf-4
+	-gsplit-dwarf)
 dp_sym_compile(templates-zlib sym_templates.cc ${DP_SYM_GXX} ${dp_sym_templates} -gdwarf-5 -gz=zlib)
 if(DP_SYM_CLANGXX)
 	dp_sym_compile(templates-clang sym_templates.cc ${DP_SYM_CLANGXX} ${dp_sym_templates} -gdwarf-5)

@@ -352,6 +352,8 @@ static void names_agree_with_addr2line_for_split_dwarf(void **state)
 	(void)state;
 	compare_sample(&(struct file){
 		.path = "templates-split", .binutils = "templates-dwarf5", .in_dwarf = true});
+	compare_sample(&(struct file){
+		.path = "templates-split4", .binutils = "templates-dwarf4", .in_dwarf = true});
 }
 
 static void names_agree_with_addr2line_for_a_file_that_debuglink_names(void **state)
@@ -404,6 +406,26 @@ static void compare_system_file(const char *path, const char *package)
 	n_compared += compare(&file, 2 * N_ADDRESSES).n;
 }
 
+/* What a program exports, or a library. */
+static void names_agree_with_addr2line_for_the_distributions_stripped_files(void **state)
+{
+	static const char *const paths[] = {"/usr/bin/redis-server", "/usr/sbin/mariadbd",
+					    "/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
+					    "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
+		const struct file file = {.path = paths[i], .nm_options = "-D"};
+
+		if (access(paths[i], R_OK) < 0)
+			print_message("no %s\n", paths[i]);
+		else if (debug_file(paths[i]))
+			print_message("%s has a debug file\n", paths[i]);
+		else
+			n_compared += compare(&file, N_ADDRESSES).n;
+	}
+}
+
 static void names_agree_with_addr2line_for_the_real_libc(void **state)
 {
 	Dl_info info;
@@ -443,6 +465,7 @@ int main(void)
 		cmocka_unit_test(names_agree_with_addr2line_for_a_file_that_debuglink_names),
 		cmocka_unit_test(names_agree_with_addr2line_for_mini_debuginfo),
 		cmocka_unit_test(names_agree_with_addr2line_for_symbol_tables),
+		cmocka_unit_test(names_agree_with_addr2line_for_the_distributions_stripped_files),
 		cmocka_unit_test(names_agree_with_addr2line_for_the_real_libc),
 		cmocka_unit_test(names_agree_with_addr2line_for_the_real_python),
 		cmocka_unit_test(more_than_ten_thousand_addresses_were_compared),
