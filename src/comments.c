@@ -216,6 +216,22 @@ static int add_contention(struct dp_pprof *profile, const struct dp_session *ses
 	return r;
 }
 
+/* A target that writes no perf map needs no line about it. */
+static int add_perf_map(struct dp_pprof *profile, const struct dp_session *session)
+{
+	struct dp_perf_map_stats stats;
+
+	dp_session_get_perf_map_stats(session, &stats);
+	if (stats.n_files == 0 && stats.n_refused == 0)
+		return 0;
+	return add(profile,
+		   "perf map: lines %llu, bad %llu, without-room %llu, bytes-without-room %llu, "
+		   "files %llu, read-anew %llu, refused %llu",
+		   N(stats.text.n_lines), N(stats.text.n_bad), N(stats.text.n_over_limit),
+		   N(stats.n_bytes_over_limit), N(stats.n_files), N(stats.n_rereads),
+		   N(stats.n_refused));
+}
+
 int dp_comments_add(struct dp_pprof *profile, enum dp_kind kind, const struct dp_session *session,
 		    const struct dp_session_stats *before, const struct dp_session_stats *now,
 		    const struct dp_report_counts *counts)
@@ -232,5 +248,7 @@ int dp_comments_add(struct dp_pprof *profile, enum dp_kind kind, const struct dp
 		r = add_records(profile, before, now, counts);
 	if (r == 0 && kind == DP_KIND_HEAP)
 		r = add_heap_totals(profile, now);
+	if (r == 0)
+		r = add_perf_map(profile, session);
 	return r;
 }

@@ -176,6 +176,23 @@ static int find_remark(struct report *report, uint64_t key, const char *text, ui
 	return r;
 }
 
+/*
+ * Names generated code, which is in no file, or in one that is none of a linker's: memory that its
+ * compiler maps twice, to write through one mapping and run the other.
+ */
+static int name_generated(const struct report *report, const struct mapping *mapping,
+			  uint64_t frame, uint64_t address, struct dp_symbol *symbol)
+{
+	struct dp_module_info info;
+
+	if (symbol->source != DP_SYMBOL_NONE)
+		return 0;
+	if (dp_module_get(report->source->modules, dp_frame_module(frame), &info) &&
+	    (!mapping || info.kind != DP_MODULE_OPAQUE))
+		return 0;
+	return dp_symbolizer_resolve_generated(report->source->symbolizer, address, symbol);
+}
+
 static int find_location(struct report *report, uint64_t frame, uint64_t *ret_id)
 {
 	struct mapping *mapping;
@@ -197,6 +214,9 @@ static int find_location(struct report *report, uint64_t frame, uint64_t *ret_id
 		address += mapping->range.start - mapping->range.file_off;
 	if (mapping)
 		mapping_id = mapping->id;
+	r = name_generated(report, mapping, frame, address, &symbol);
+	if (r < 0)
+		return r;
 	count_lines(mapping, &symbol);
 	r = add_named(report, frame, &symbol, mapping_id, address, ret_id);
 	if (r == 0)
@@ -269,6 +289,7 @@ int dp_report_rows(struct dp_pprof *profile, const struct dp_report_source *sour
 	size_t begin = 0;
 	int r = 0;
 
+	dp_symbolizer_update(source->symbolizer);
 	if (dp_space_main_mapping(source->space, &main_mapping) == 0)
 		r = add_mapping(&report, &main_mapping);
 	for (size_t i = 0; r == 0 && i < n_rows; begin = stacks->ends[i++])

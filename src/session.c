@@ -45,6 +45,7 @@ struct dp_session {
 	struct dp_contention *contention;
 	struct dp_locks *locks;
 	struct dp_unwinder *unwinder;
+	struct dp_perf_map *perf_map;
 	struct dp_symbolizer *symbolizer;
 	struct dp_report_source source;
 	struct pollfd *pollfds;
@@ -99,6 +100,11 @@ static int open_tables(struct dp_session *session)
 		r = dp_symbolizer_new(&session->symbolizer, session->modules);
 	if (r == 0)
 		r = dp_unwinder_new(&session->unwinder, session->modules);
+	if (r == 0)
+		r = dp_perf_map_new(&session->perf_map, session->options.pid,
+				    session->target.pidfd);
+	if (r == 0)
+		dp_symbolizer_set_perf_map(session->symbolizer, session->perf_map);
 	if (r == 0 && session->options.heap)
 		r = open_heap(session);
 	if (r == 0 && session->options.contention)
@@ -254,6 +260,7 @@ void dp_session_close(struct dp_session *session)
 	dp_stack_cache_free(session->cache);
 	dp_stacks_free(session->stacks);
 	dp_symbolizer_free(session->symbolizer);
+	dp_perf_map_free(session->perf_map);
 	dp_probes_free(session->probes);
 	dp_space_free(session->space);
 	dp_modules_free(session->modules);
@@ -475,6 +482,11 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 	ret->n_stacks_overflowed = dp_stacks_overflowed(session->stacks);
 	ret->n_unknown_probes = session->n_unknown_probes;
 	ret->n_stacks_missing = session->interner.n_missing;
+}
+
+void dp_session_get_perf_map_stats(const struct dp_session *session, struct dp_perf_map_stats *ret)
+{
+	dp_perf_map_get_stats(session->perf_map, ret);
 }
 
 const struct dp_target *dp_session_target(const struct dp_session *session)

@@ -16,6 +16,7 @@
 #include "src/probes.h"
 #include "src/report.h"
 #include "src/target.h"
+#include "symbolize/perf_map.h"
 #include "symbolize/unwind.h"
 
 /*
@@ -121,6 +122,9 @@ const struct dp_report_source *dp_session_source(const struct dp_session *sessio
 
 /* Fills @ret. */
 void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *ret);
+
+/* What the process's perf map was like when it was last looked at. Fills @ret. */
+void dp_session_get_perf_map_stats(const struct dp_session *session, struct dp_perf_map_stats *ret);
 
 const struct dp_session_options *dp_session_options(const struct dp_session *session);
 const struct dp_target *dp_session_target(const struct dp_session *session);

@@ -6,10 +6,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/openat2.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "src/base/array.h"
@@ -174,4 +177,90 @@ out:
 	free(bytes);
 	close(fd);
 	return r;
+}
+
+/* The last number of the line that begins with @key (a newline first) in @status, or @otherwise. */
+static unsigned long last_number(const char *status, const char *key, unsigned long otherwise)
+{
+	const char *line = strstr(status, key), *end;
+
+	if (!line)
+		return otherwise;
+	line++;
+	end = line + strcspn(line, "\n");
+	while (end > line && end[-1] >= '0' && end[-1] <= '9')
+		end--;
+	return strtoul(end, NULL, 10);
+}
+
+int dp_proc_read_identity(pid_t pid, struct dp_proc_identity *ret)
+{
+	char path[64], status[8192], *uid;
+	unsigned int real, effective;
+	ssize_t n;
+	int fd, r;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	n = read(fd, status, sizeof(status) - 1);
+	r = n < 0 ? -errno : 0;
+	close(fd);
+	if (r < 0)
+		return r;
+	status[n] = '\0';
+	uid = strstr(status, "\nUid:");
+	if (!uid || sscanf(uid, " Uid: %u %u", &real, &effective) != 2)
+		return -EBADMSG;
+	ret->uid = effective;
+	ret->ns_pid = (pid_t)last_number(status, "\nNSpid:", (unsigned long)pid);
+	return 0;
+}
+
+int dp_proc_open_directory(pid_t pid, const char *path)
+{
+	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+			       .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+	char root[64];
+	int root_fd, fd, r;
+
+	snprintf(root, sizeof(root), "/proc/%d/root", pid);
+	root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root_fd < 0)
+		return -errno;
+	fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+	if (fd < 0 && errno == ENOSYS)
+		fd = openat(root_fd, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	r = fd < 0 ? -errno : fd;
+	close(root_fd);
+	return r;
+}
+
+static bool is_believed(const struct stat *st, uid_t uid)
+{
+	return S_ISREG(st->st_mode) && (st->st_uid == uid || st->st_uid == 0);
+}
+
+int dp_proc_open_owned(int directory_fd, const char *name, uid_t uid, const struct stat *except,
+		       struct stat *ret)
+{
+	struct stat st;
+	int fd;
+
+	if (fstatat(directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (!is_believed(&st, uid))
+		return -EPERM;
+	if (except && st.st_dev == except->st_dev && st.st_ino == except->st_ino)
+		return -EEXIST;
+	fd = openat(directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0 || !is_believed(&st, uid)) {
+		close(fd);
+		return -EPERM;
+	}
+	*ret = st;
+	return fd;
 }

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "symbolize/maps.h"
@@ -41,5 +42,37 @@ int dp_proc_open_mapping(pid_t tid, const struct dp_maps_line *line);
  * it could be read.
  */
 int dp_proc_read_memory(pid_t tid, uint64_t avma, size_t n_bytes, void **ret);
+
+/* Who a process is: to itself, and to the file system. */
+struct dp_proc_identity {
+	pid_t ns_pid; /* its process id in the innermost pid namespace that it is in */
+	uid_t uid;    /* effective, as our user namespace shows it */
+};
+
+/*
+ * Reads who process @pid is. Returns 0, or a negative errno, -ESRCH when it is gone. Source:
+ * proc_pid_status(5), NSpid (since Linux 4.1; before, @pid is taken) and Uid.
+ */
+int dp_proc_read_identity(pid_t pid, struct dp_proc_identity *ret);
+
+/*
+ * Opens a directory as process @pid sees it, inside its root and its mount namespace, with every
+ * symbolic link on the way resolved there. @path is relative to the process's root. The descriptor
+ * (O_PATH) stays good after the process's end. Before Linux 5.6 links are refused instead.
+ * Returns it or a negative errno. Source: openat2(2), RESOLVE_IN_ROOT.
+ */
+int dp_proc_open_directory(pid_t pid, const char *path);
+
+/*
+ * Opens @name in @directory_fd for reading, close-on-exec, if it is a regular file that @uid or
+ * root owns, no symbolic link, and not the file that @except describes (may be NULL). Nothing else
+ * is ever opened.
+ *
+ * @ret: filled on success.
+ * Returns the descriptor, -EEXIST (it is @except's), -EPERM (not to be believed), or another
+ * negative errno.
+ */
+int dp_proc_open_owned(int directory_fd, const char *name, uid_t uid, const struct stat *except,
+		       struct stat *ret);
 
 #endif

@@ -16,6 +16,7 @@
 #include "symbolize/debug_file.h"
 #include "symbolize/demangle.h"
 #include "symbolize/dwarf_lines.h"
+#include "symbolize/generated.h"
 #include "symbolize/symbol_table.h"
 
 /*
@@ -49,6 +50,7 @@ struct dp_symbolizer {
 	struct dp_arena arena;
 	struct dp_map
 		demangled; /* address of a system name in arena → of its demangled form, or 0 */
+	struct dp_generated generated;
 	size_t max_frames;
 	uint64_t n_over_limit;
 	struct dp_dwarf_line scratch[DP_DWARF_MAX_LINES];
@@ -87,6 +89,7 @@ void dp_symbolizer_free(struct dp_symbolizer *symbolizer)
 	free(symbolizer->symbols);
 	dp_map_clear(&symbolizer->by_frame);
 	dp_map_clear(&symbolizer->demangled);
+	dp_generated_clear(&symbolizer->generated);
 	dp_arena_clear(&symbolizer->arena);
 	pthread_mutex_destroy(&symbolizer->lock);
 	free(symbolizer);
@@ -99,7 +102,25 @@ void dp_symbolizer_set_max_frames(struct dp_symbolizer *symbolizer, size_t max_f
 
 uint64_t dp_symbolizer_over_limit(const struct dp_symbolizer *symbolizer)
 {
-	return symbolizer->n_over_limit;
+	return symbolizer->n_over_limit + symbolizer->generated.n_over_limit;
+}
+
+void dp_symbolizer_update(struct dp_symbolizer *symbolizer)
+{
+	symbolizer->generated.is_current = false;
+}
+
+void dp_symbolizer_set_perf_map(struct dp_symbolizer *symbolizer, struct dp_perf_map *map)
+{
+	symbolizer->generated.map = map;
+	symbolizer->generated.is_current = false;
+}
+
+int dp_symbolizer_resolve_generated(struct dp_symbolizer *symbolizer, uint64_t avma,
+				    struct dp_symbol *ret)
+{
+	return dp_generated_resolve(&symbolizer->generated, &symbolizer->arena,
+				    symbolizer->max_frames, avma, ret);
 }
 
 /* Opens what can be had of the module. Returns 0 or -ENOMEM (to be tried again). */

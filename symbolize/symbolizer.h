@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "symbolize/module.h"
+#include "symbolize/perf_map.h"
 
 /*
  * Frames to names: function, file and line, with every inlined call, from DWARF where there is some
@@ -24,7 +25,7 @@ struct dp_line {
 
 enum dp_symbol_source {
 	DP_SYMBOL_DWARF,
-	DP_SYMBOL_TABLE, /* .symtab or .dynsym */
+	DP_SYMBOL_TABLE, /* .symtab, .dynsym or a perf map */
 	DP_SYMBOL_NONE,	 /* nothing known: the caller shows module+0xoffset */
 };
 
@@ -51,12 +52,35 @@ void dp_symbolizer_free(struct dp_symbolizer *symbolizer);
 int dp_symbolizer_resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret);
 
 /*
+ * To be called before the names of a profile are asked for: what has become known since the last
+ * call counts from here on. Does not block and reads no file by itself.
+ */
+void dp_symbolizer_update(struct dp_symbolizer *symbolizer);
+
+/*
+ * The map that code in anonymous memory is named from; NULL: none. Borrowed until @symbolizer is
+ * freed; used by nothing else meanwhile.
+ */
+void dp_symbolizer_set_perf_map(struct dp_symbolizer *symbolizer, struct dp_perf_map *map);
+
+/*
+ * Names code that was generated at run time, by the address in the process itself (avma; a lookup
+ * address as above). Code is replaced, so nothing is remembered: the answer is that of the map as
+ * of the first call after dp_symbolizer_update(). May read the map's file then.
+ *
+ * @ret: lives as long as @symbolizer. Returns 0 or -ENOMEM.
+ */
+int dp_symbolizer_resolve_generated(struct dp_symbolizer *symbolizer, uint64_t avma,
+				    struct dp_symbol *ret);
+
+/*
  * At most @max_frames distinct frames are resolved from now on (at first 4 Mi); every further one
- * is DP_SYMBOL_NONE, and counted. A frame that was resolved stays.
+ * is DP_SYMBOL_NONE, and counted. A frame that was resolved stays. The same holds for the distinct
+ * names of generated code, of which no more than 64 MiB are kept besides.
  */
 void dp_symbolizer_set_max_frames(struct dp_symbolizer *symbolizer, size_t max_frames);
 
-/* Frames given as DP_SYMBOL_NONE only because of that bound (calls, not distinct frames). */
+/* Frames given as DP_SYMBOL_NONE only because of these bounds (calls, not distinct frames). */
 uint64_t dp_symbolizer_over_limit(const struct dp_symbolizer *symbolizer);
 
 #endif
