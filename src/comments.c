@@ -232,6 +232,20 @@ static int add_perf_map(struct dp_pprof *profile, const struct dp_session *sessi
 		   N(stats.n_refused));
 }
 
+static int add_debuginfod(struct dp_pprof *profile, const struct dp_session *session)
+{
+	struct dp_debuginfod_stats stats;
+
+	if (!dp_session_get_debuginfod_stats(session, &stats))
+		return 0;
+	return add(profile,
+		   "debuginfod: asked %llu, found %llu, missing %llu, failed %llu, pending %llu, "
+		   "without-room %llu",
+		   N(stats.n_asked), N(stats.n_found), N(stats.n_missing), N(stats.n_failed),
+		   N(stats.n_asked - stats.n_found - stats.n_missing - stats.n_failed),
+		   N(stats.n_over_limit));
+}
+
 int dp_comments_add(struct dp_pprof *profile, enum dp_kind kind, const struct dp_session *session,
 		    const struct dp_session_stats *before, const struct dp_session_stats *now,
 		    const struct dp_report_counts *counts)
@@ -250,5 +264,7 @@ int dp_comments_add(struct dp_pprof *profile, enum dp_kind kind, const struct dp
 		r = add_heap_totals(profile, now);
 	if (r == 0)
 		r = add_perf_map(profile, session);
+	if (r == 0)
+		r = add_debuginfod(profile, session);
 	return r;
 }

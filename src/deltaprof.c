@@ -317,7 +317,8 @@ static struct dp_session_options choose_options(pid_t pid, const struct deltapro
 		.block_rate_ns = given.block_rate_ns ? given.block_rate_ns : DEFAULT_BLOCK_RATE_NS,
 		.seed = given.seed ? given.seed : random_seed(),
 		.heap_unwound = given.stacks != DELTAPROF_STACKS_FP,
-		.stacks_go_on = given.stacks == DELTAPROF_STACKS_AUTO};
+		.stacks_go_on = given.stacks == DELTAPROF_STACKS_AUTO,
+		.debuginfod = given.debuginfod != 0};
 }
 
 /* What an older caller does not know is zero; what a newer one does must be. */

@@ -65,6 +65,13 @@ struct deltaprof_options {
 	uint64_t block_rate_ns;	  /* waits as long as this are all kept; 1: every one; 0: 10000 */
 	uint64_t seed;		  /* of the sampling; 0: from the system */
 	enum deltaprof_stacks stacks;
+	/*
+	 * 1: where this machine's disks have no debug file, the servers in DEBUGINFOD_URLS are
+	 * asked for one, by a thread more per attach that detaching waits for up to two seconds;
+	 * profiles wait for nothing, names are better from the next one on. Never of the caller's
+	 * own process, whose allocations and waits the thread would add to. 0: no network is used.
+	 */
+	uint64_t debuginfod;
 };
 
 struct deltaprof;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "perf/arch.h"
 #include "src/base/clock.h"
@@ -85,6 +86,20 @@ static int open_contention(struct dp_session *session)
 	return r;
 }
 
+static int open_names(struct dp_session *session)
+{
+	const struct dp_session_options *options = &session->options;
+	int r = dp_symbolizer_new(&session->symbolizer, session->modules);
+
+	if (r == 0)
+		r = dp_perf_map_new(&session->perf_map, options->pid, session->target.pidfd);
+	if (r == 0)
+		dp_symbolizer_set_perf_map(session->symbolizer, session->perf_map);
+	if (r == 0 && options->debuginfod && options->pid != getpid())
+		r = dp_symbolizer_use_debuginfod(session->symbolizer);
+	return r < 0 ? r : 0;
+}
+
 static int open_tables(struct dp_session *session)
 {
 	int r;
@@ -97,14 +112,9 @@ static int open_tables(struct dp_session *session)
 	if (r == 0)
 		r = dp_space_new(&session->space, session->modules, session->options.pid);
 	if (r == 0)
-		r = dp_symbolizer_new(&session->symbolizer, session->modules);
+		r = open_names(session);
 	if (r == 0)
 		r = dp_unwinder_new(&session->unwinder, session->modules);
-	if (r == 0)
-		r = dp_perf_map_new(&session->perf_map, session->options.pid,
-				    session->target.pidfd);
-	if (r == 0)
-		dp_symbolizer_set_perf_map(session->symbolizer, session->perf_map);
 	if (r == 0 && session->options.heap)
 		r = open_heap(session);
 	if (r == 0 && session->options.contention)
@@ -487,6 +497,12 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 void dp_session_get_perf_map_stats(const struct dp_session *session, struct dp_perf_map_stats *ret)
 {
 	dp_perf_map_get_stats(session->perf_map, ret);
+}
+
+bool dp_session_get_debuginfod_stats(const struct dp_session *session,
+				     struct dp_debuginfod_stats *ret)
+{
+	return dp_symbolizer_get_debuginfod_stats(session->symbolizer, ret);
 }
 
 const struct dp_target *dp_session_target(const struct dp_session *session)

@@ -36,7 +36,8 @@ struct dp_session_options {
 	uint64_t seed;		  /* of the sampling generators */
 	bool heap_unwound; /* stacks of allocations from copies, not from the kernel's callchain */
 	bool stacks_go_on; /* stacks beyond what can be copied go on with the callchain */
-	pid_t except_tid;  /* a thread of the process that is left out; 0: none */
+	bool debuginfod;	  /* ask it for names, unless the process is our own */
+	pid_t except_tid;	  /* a thread of the process that is left out; 0: none */
 };
 
 enum dp_session_state {
@@ -125,6 +126,10 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 
 /* What the process's perf map was like when it was last looked at. Fills @ret. */
 void dp_session_get_perf_map_stats(const struct dp_session *session, struct dp_perf_map_stats *ret);
+
+/* Fills @ret and returns true, or returns false when debuginfod is not asked. */
+bool dp_session_get_debuginfod_stats(const struct dp_session *session,
+				     struct dp_debuginfod_stats *ret);
 
 const struct dp_session_options *dp_session_options(const struct dp_session *session);
 const struct dp_target *dp_session_target(const struct dp_session *session);

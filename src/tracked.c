@@ -64,7 +64,8 @@ int dp_tracked_open(struct dp_tracked *tracked, const struct dp_options *options
 							     (waits ? DELTAPROF_CONTENTION : 0u),
 						 .heap_rate_bytes = options->heap_rate_bytes,
 						 .block_rate_ns = options->block_rate_ns,
-						 .stacks = stacks[options->stacks]};
+						 .stacks = stacks[options->stacks],
+						 .debuginfod = 1};
 	int r = deltaprof_attach(&tracked->process, pid, &attach, err->text);
 
 	tracked->options = options;

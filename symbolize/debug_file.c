@@ -126,6 +126,11 @@ static int find_by_link(const struct candidate *candidate, const char *file_name
 	return fd;
 }
 
+static int duplicate(int fd)
+{
+	return fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+}
+
 /*
  * libdwfl also asks here for the alternate file of dwz, with a CRC of 0.
  */
@@ -134,14 +139,18 @@ static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name
 			  char **ret_file_name)
 {
 	struct candidate candidate = {module, link, crc};
+	const struct dp_separate_files *separate = *userdata;
 	int fd = dwfl_build_id_find_debuginfo(module, userdata, name, base, file_name, link, crc,
 					      ret_file_name);
+	bool is_alternate = link && crc == 0;
 
-	if (fd >= 0 || !file_name || !link)
-		return fd;
-	if (crc == 0)
-		return dp_alt_file_open(module, file_name, link);
-	return find_by_link(&candidate, file_name);
+	if (fd < 0 && file_name && link && is_alternate)
+		fd = dp_alt_file_open(module, file_name, link);
+	if (fd < 0 && file_name && link && !is_alternate)
+		fd = find_by_link(&candidate, file_name);
+	if (fd < 0 && separate)
+		fd = duplicate(is_alternate ? separate->alt_fd : separate->debug_fd);
+	return fd;
 }
 
 void dp_debug_file_close(struct dp_debug_file *file)
@@ -152,7 +161,8 @@ void dp_debug_file_close(struct dp_debug_file *file)
 	*file = (struct dp_debug_file){0};
 }
 
-static int begin(struct dp_debug_file *file, const char *path, const struct dp_elf_image *image)
+static int begin(struct dp_debug_file *file, const char *path, const struct dp_elf_image *image,
+		 const struct dp_separate_files *separate)
 {
 	static const Dwfl_Callbacks callbacks = {.find_elf = find_elf,
 						 .find_debuginfo = find_debuginfo};
@@ -168,10 +178,14 @@ static int begin(struct dp_debug_file *file, const char *path, const struct dp_e
 	    !dwfl_module_info(file->module, &userdata, NULL, NULL, NULL, NULL, NULL, NULL))
 		return -ENOEXEC;
 	*userdata = elf_memory(file->copy.bytes, file->copy.n_bytes);
-	return *userdata && dwfl_module_getelf(file->module, &bias) ? 0 : -ENOEXEC;
+	if (!*userdata || !dwfl_module_getelf(file->module, &bias))
+		return -ENOEXEC;
+	*userdata = (void *)separate; /* for find_debuginfo() */
+	return 0;
 }
 
-int dp_debug_file_open(struct dp_debug_file *ret, struct dp_modules *modules, uint32_t id)
+int dp_debug_file_open(struct dp_debug_file *ret, struct dp_modules *modules, uint32_t id,
+		       const struct dp_separate_files *separate)
 {
 	const struct dp_elf_image *image = dp_module_image(modules, id);
 	struct dp_debug_file file = {0};
@@ -182,7 +196,7 @@ int dp_debug_file_open(struct dp_debug_file *ret, struct dp_modules *modules, ui
 		return -ENOEXEC;
 	r = dp_elf_copy_read(&file.copy, modules, id);
 	if (r == 0)
-		r = begin(&file, info.path, image);
+		r = begin(&file, info.path, image, separate);
 	if (r < 0) {
 		dp_debug_file_close(&file);
 		return r;

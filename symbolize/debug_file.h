@@ -7,6 +7,12 @@
 #include "symbolize/elf_copy.h"
 #include "symbolize/module_registry.h"
 
+/* Debug files that are already open; -1: none. */
+struct dp_separate_files {
+	int debug_fd;
+	int alt_fd; /* what dwz has moved out of it */
+};
+
 /* One module's debug information, open. Zeroed memory is none. */
 struct dp_debug_file {
 	Dwfl *dwfl;
@@ -20,10 +26,13 @@ struct dp_debug_file {
  * .gnu_debuglink, on this machine's disks only: never over the network, whatever DEBUGINFOD_URLS
  * says.
  *
+ * @separate: where the disks have none, these are taken; borrowed until the file is closed. They
+ * are the right ones: the caller has compared the build-ids. NULL: none.
  * @ret: to be given to dp_debug_file_close().
  * Returns 0, -ENOMEM, or another negative errno when there is nothing to be had.
  */
-int dp_debug_file_open(struct dp_debug_file *ret, struct dp_modules *modules, uint32_t id);
+int dp_debug_file_open(struct dp_debug_file *ret, struct dp_modules *modules, uint32_t id,
+		       const struct dp_separate_files *separate);
 
 /* Closes it, after everything that borrows from it. */
 void dp_debug_file_close(struct dp_debug_file *file);

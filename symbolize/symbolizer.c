@@ -14,6 +14,7 @@
 #include "src/base/map.h"
 #include "symbolize/arena.h"
 #include "symbolize/debug_file.h"
+#include "symbolize/debuginfod.h"
 #include "symbolize/demangle.h"
 #include "symbolize/dwarf_lines.h"
 #include "symbolize/generated.h"
@@ -31,12 +32,21 @@
 /* What is open of one module. */
 struct names {
 	uint32_t module;
-	bool tried;		   /* opened, or known not to open */
-	struct dp_debug_file file; /* none: nothing can be known */
+	bool tried;				  /* opened, or known not to open */
+	bool pending;				  /* debuginfod was asked for a debug file */
+	uint32_t n_reopened;			  /* with a debug file that has come */
+	const struct dp_separate_files *separate; /* that file; NULL: none */
+	struct dp_debug_file file;		  /* none: nothing can be known */
 	uint64_t bias;
 	const struct dp_elf_image *image;
 	struct dp_symbol_table symbols;
 	struct dp_dwarf dwarf;
+};
+
+/* What a frame is called, and when that was found out. */
+struct known {
+	struct dp_symbol symbol;
+	uint32_t n_reopened; /* of its module then */
 };
 
 struct dp_symbolizer {
@@ -44,13 +54,15 @@ struct dp_symbolizer {
 	pthread_mutex_t lock; /* of what follows */
 	struct names **names; /* module id - 1 → or NULL */
 	size_t n_names, names_capacity;
-	struct dp_symbol *symbols;
-	size_t n_symbols, symbols_capacity;
-	struct dp_map by_frame; /* frame → index into symbols */
+	struct known *known;
+	size_t n_known, known_capacity;
+	struct dp_map by_frame; /* frame → index into known */
 	struct dp_arena arena;
 	struct dp_map
 		demangled; /* address of a system name in arena → of its demangled form, or 0 */
 	struct dp_generated generated;
+	struct dp_debuginfod *debuginfod; /* or NULL */
+	uint64_t n_answered;		  /* of its questions, at the last update */
 	size_t max_frames;
 	uint64_t n_over_limit;
 	struct dp_dwarf_line scratch[DP_DWARF_MAX_LINES];
@@ -86,11 +98,12 @@ void dp_symbolizer_free(struct dp_symbolizer *symbolizer)
 		free(symbolizer->names[i]);
 	}
 	free(symbolizer->names);
-	free(symbolizer->symbols);
+	free(symbolizer->known);
 	dp_map_clear(&symbolizer->by_frame);
 	dp_map_clear(&symbolizer->demangled);
 	dp_generated_clear(&symbolizer->generated);
 	dp_arena_clear(&symbolizer->arena);
+	dp_debuginfod_free(symbolizer->debuginfod);
 	pthread_mutex_destroy(&symbolizer->lock);
 	free(symbolizer);
 }
@@ -105,9 +118,58 @@ uint64_t dp_symbolizer_over_limit(const struct dp_symbolizer *symbolizer)
 	return symbolizer->n_over_limit + symbolizer->generated.n_over_limit;
 }
 
+/*
+ * Asks debuginfod for the debug file of the module, or for the answer. When the file is there the
+ * module is closed, to be opened with it by the next frame.
+ */
+static void ask(struct dp_symbolizer *symbolizer, struct names *names)
+{
+	const struct dp_separate_files *separate = NULL;
+	enum dp_debuginfod_state state;
+	struct dp_module_info info;
+
+	if (!dp_module_get(symbolizer->modules, names->module, &info) ||
+	    info.kind != DP_MODULE_ELF || !info.build_id)
+		return;
+	state = dp_debuginfod_ask(symbolizer->debuginfod, info.build_id, info.build_id_bytes,
+				  &separate);
+	names->pending = state == DP_DEBUGINFOD_PENDING;
+	if (state != DP_DEBUGINFOD_FOUND)
+		return;
+	names_close(names);
+	names->tried = false;
+	names->separate = separate;
+	names->n_reopened++;
+}
+
 void dp_symbolizer_update(struct dp_symbolizer *symbolizer)
 {
+	uint64_t n_answered;
+
 	symbolizer->generated.is_current = false;
+	if (!symbolizer->debuginfod)
+		return;
+	n_answered = dp_debuginfod_n_answered(symbolizer->debuginfod);
+	if (n_answered == symbolizer->n_answered)
+		return;
+	symbolizer->n_answered = n_answered;
+	for (size_t i = 0; i < symbolizer->n_names; i++) {
+		if (symbolizer->names[i] && symbolizer->names[i]->pending)
+			ask(symbolizer, symbolizer->names[i]);
+	}
+}
+
+int dp_symbolizer_use_debuginfod(struct dp_symbolizer *symbolizer)
+{
+	return symbolizer->debuginfod ? 0 : dp_debuginfod_new(&symbolizer->debuginfod);
+}
+
+bool dp_symbolizer_get_debuginfod_stats(const struct dp_symbolizer *symbolizer,
+					struct dp_debuginfod_stats *ret)
+{
+	if (symbolizer->debuginfod)
+		dp_debuginfod_get_stats(symbolizer->debuginfod, ret);
+	return symbolizer->debuginfod;
 }
 
 void dp_symbolizer_set_perf_map(struct dp_symbolizer *symbolizer, struct dp_perf_map *map)
@@ -126,7 +188,7 @@ int dp_symbolizer_resolve_generated(struct dp_symbolizer *symbolizer, uint64_t a
 /* Opens what can be had of the module. Returns 0 or -ENOMEM (to be tried again). */
 static int names_open(struct names *names, struct dp_modules *modules)
 {
-	int r = dp_debug_file_open(&names->file, modules, names->module);
+	int r = dp_debug_file_open(&names->file, modules, names->module, names->separate);
 
 	if (r == 0) {
 		names->image = dp_module_image(modules, names->module);
@@ -159,10 +221,12 @@ static int names_of(struct dp_symbolizer *symbolizer, uint32_t module, struct na
 		names->module = module;
 		symbolizer->names[module - 1] = names;
 	}
-	if (!names->tried) {
+	while (!names->tried) {
 		r = names_open(names, symbolizer->modules);
 		if (r < 0)
 			return r;
+		if (symbolizer->debuginfod && !names->dwarf.dwarf && !names->separate)
+			ask(symbolizer, names);
 	}
 	*ret = names;
 	return 0;
@@ -341,36 +405,61 @@ static int resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_s
 	return make_symbol(symbolizer, lines, n, ret);
 }
 
+/* Whether @known may be less than what is known now. */
+static bool is_outdated(const struct dp_symbolizer *symbolizer, uint64_t frame,
+			const struct known *known)
+{
+	const struct names *names = symbolizer->names[dp_frame_module(frame) - 1];
+
+	return known->symbol.source != DP_SYMBOL_DWARF && known->n_reopened != names->n_reopened;
+}
+
+/* Resolves @frame into @known, which it is until then. */
+static int resolve_known(struct dp_symbolizer *symbolizer, uint64_t frame, struct known *known)
+{
+	struct dp_symbol symbol;
+	int r = resolve(symbolizer, frame, &symbol);
+
+	if (r < 0)
+		return r;
+	known->symbol = symbol;
+	known->n_reopened = symbolizer->names[dp_frame_module(frame) - 1]->n_reopened;
+	return 0;
+}
+
 static int resolve_once(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret)
 {
 	uint32_t module = dp_frame_module(frame);
-	struct dp_symbol symbol = {.source = DP_SYMBOL_NONE};
-	uint64_t known;
-	int r;
+	struct known known = {.symbol.source = DP_SYMBOL_NONE};
+	uint64_t i;
+	int r = 0;
 
 	if (module == 0 || module > dp_modules_count(symbolizer->modules)) {
-		*ret = symbol;
+		*ret = known.symbol;
 		return 0;
 	}
-	if (dp_map_get(&symbolizer->by_frame, frame, &known)) {
-		*ret = symbolizer->symbols[known];
-		return 0;
+	if (dp_map_get(&symbolizer->by_frame, frame, &i)) {
+		if (is_outdated(symbolizer, frame, &symbolizer->known[i]))
+			r = resolve_known(symbolizer, frame, &symbolizer->known[i]);
+		if (r == 0)
+			*ret = symbolizer->known[i].symbol;
+		return r;
 	}
-	if (symbolizer->n_symbols >= symbolizer->max_frames) {
+	if (symbolizer->n_known >= symbolizer->max_frames) {
 		symbolizer->n_over_limit++;
-		*ret = symbol;
+		*ret = known.symbol;
 		return 0;
 	}
-	r = dp_array_reserve((void **)&symbolizer->symbols, &symbolizer->symbols_capacity,
-			     symbolizer->n_symbols + 1, sizeof(*symbolizer->symbols));
+	r = dp_array_reserve((void **)&symbolizer->known, &symbolizer->known_capacity,
+			     symbolizer->n_known + 1, sizeof(*symbolizer->known));
 	if (r == 0)
-		r = resolve(symbolizer, frame, &symbol);
+		r = resolve_known(symbolizer, frame, &known);
 	if (r == 0)
-		r = dp_map_set(&symbolizer->by_frame, frame, symbolizer->n_symbols);
+		r = dp_map_set(&symbolizer->by_frame, frame, symbolizer->n_known);
 	if (r < 0)
 		return -ENOMEM;
-	symbolizer->symbols[symbolizer->n_symbols++] = symbol;
-	*ret = symbol;
+	symbolizer->known[symbolizer->n_known++] = known;
+	*ret = known.symbol;
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "symbolize/debuginfod.h"
 #include "symbolize/module.h"
 #include "symbolize/perf_map.h"
 
@@ -62,6 +63,21 @@ void dp_symbolizer_update(struct dp_symbolizer *symbolizer);
  * freed; used by nothing else meanwhile.
  */
 void dp_symbolizer_set_perf_map(struct dp_symbolizer *symbolizer, struct dp_perf_map *map);
+
+/*
+ * Lets the servers in DEBUGINFOD_URLS be asked for the debug files of modules that have a build-id
+ * and no DWARF on this machine's disks; without this call no network is ever used. They are asked
+ * in the background (a thread, see symbolize/debuginfod.h): meanwhile a frame is called what the
+ * disks know, and once the file is there it is named anew after the next dp_symbolizer_update().
+ *
+ * Not for the profile of one's own process. dp_symbolizer_free() then takes up to two seconds.
+ * Returns 0, 1 when there is nobody to ask, or -ENOMEM.
+ */
+int dp_symbolizer_use_debuginfod(struct dp_symbolizer *symbolizer);
+
+/* Fills @ret and returns true, or returns false when debuginfod is not used. */
+bool dp_symbolizer_get_debuginfod_stats(const struct dp_symbolizer *symbolizer,
+					struct dp_debuginfod_stats *ret);
 
 /*
  * Names code that was generated at run time, by the address in the process itself (avma; a lookup
