@@ -187,12 +187,12 @@ class DebuginfodTest(LiveTest):
     def test_files_that_dwz_has_split_are_put_together(self):
         paths = [self.strip(name) for name in ("truth", "truth-nopie")]
         common = os.path.join(self.served, "common.debug")
+        # Without symbols, names are in the common file and nowhere else.
+        for _, debug in paths:
+            subprocess.run(["objcopy", "--wildcard", "--strip-symbol=*", debug], check=True)
         subprocess.run(["dwz", "-m", common, "-M", "common.debug", *(debug for _, debug in paths)],
                        check=True)  # fmt: skip
         server = self.serve(paths[0][0], common)
-        # Whoever reads the file without the common one: the names are not in it.
-        strings = subprocess.run(["strings", "-a", paths[0][1]], capture_output=True, text=True, check=True)
-        self.assertNotIn("travel", re.findall(r"^travel$", strings.stdout.split(".symtab")[0], re.M)[1:])
         profiler = self.attach(server.url, paths[0][0], server.inside)
         profiler.wait_profiles(lambda ps: ps and self.is_named(ps[-1]), "a profile with names")
         self.finish_in_time(profiler)
