@@ -32,7 +32,7 @@ struct question {
 
 struct dp_debuginfod {
 	pthread_mutex_t lock;
-	pthread_cond_t wake;
+	pthread_cond_t wake, ended; /* for the thread; by the thread */
 	atomic_bool stop;
 	bool has_thread;
 	bool has_ended, is_abandoned; /* the thread; by the caller */
@@ -45,6 +45,7 @@ struct dp_debuginfod {
 int dp_debuginfod_new(struct dp_debuginfod **ret)
 {
 	struct dp_debuginfod *debuginfod;
+	pthread_condattr_t monotonic;
 
 	if (!dp_debuginfod_client_is_wanted())
 		return 1;
@@ -53,6 +54,10 @@ int dp_debuginfod_new(struct dp_debuginfod **ret)
 		return -ENOMEM;
 	pthread_mutex_init(&debuginfod->lock, NULL);
 	pthread_cond_init(&debuginfod->wake, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&debuginfod->ended, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	*ret = debuginfod;
 	return 0;
 }
@@ -70,6 +75,7 @@ static void destroy(struct dp_debuginfod *debuginfod)
 	for (size_t i = 0; i < debuginfod->n_answered; i++)
 		close_files(&debuginfod->questions[i].files);
 	pthread_cond_destroy(&debuginfod->wake);
+	pthread_cond_destroy(&debuginfod->ended);
 	pthread_mutex_destroy(&debuginfod->lock);
 	free(debuginfod);
 }
@@ -201,6 +207,7 @@ static void *run(void *argument)
 	dp_debuginfod_client_close(client);
 	pthread_mutex_lock(&debuginfod->lock);
 	debuginfod->has_ended = true;
+	pthread_cond_signal(&debuginfod->ended);
 	is_abandoned = debuginfod->is_abandoned;
 	pthread_mutex_unlock(&debuginfod->lock);
 	if (is_abandoned)
@@ -226,25 +233,24 @@ static int start_thread(struct dp_debuginfod *debuginfod)
 static bool end_thread(struct dp_debuginfod *debuginfod)
 {
 	struct timespec end;
-	bool is_abandoned;
+	bool has_ended;
+	int r = 0;
 
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += PATIENCE_S;
 	pthread_mutex_lock(&debuginfod->lock);
 	atomic_store(&debuginfod->stop, true);
 	pthread_cond_signal(&debuginfod->wake);
-	pthread_mutex_unlock(&debuginfod->lock);
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	end.tv_sec += PATIENCE_S;
-	if (pthread_clockjoin_np(debuginfod->thread, NULL, CLOCK_MONOTONIC, &end) == 0)
-		return true;
-	pthread_mutex_lock(&debuginfod->lock);
-	is_abandoned = !debuginfod->has_ended;
-	debuginfod->is_abandoned = is_abandoned;
-	if (is_abandoned)
+	while (r == 0 && !debuginfod->has_ended)
+		r = pthread_cond_timedwait(&debuginfod->ended, &debuginfod->lock, &end);
+	has_ended = debuginfod->has_ended;
+	debuginfod->is_abandoned = !has_ended;
+	if (!has_ended)
 		pthread_detach(debuginfod->thread);
 	pthread_mutex_unlock(&debuginfod->lock);
-	if (!is_abandoned)
+	if (has_ended)
 		pthread_join(debuginfod->thread, NULL);
-	return !is_abandoned;
+	return has_ended;
 }
 
 void dp_debuginfod_free(struct dp_debuginfod *debuginfod)
