@@ -10,6 +10,7 @@ import tempfile
 import time
 
 from harness import LiveTest, in_own_mounts, main, poll
+from profiles import sum_stacks
 
 NODE = "/usr/bin/node"
 
@@ -44,7 +45,7 @@ class Node:
         self.path = NODE
         self._process = subprocess.Popen(
             [*prefix, NODE, *options, script], cwd=directory, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )
         self.ready = self._process.stdout.readline()
         self.pid = self._process.pid
@@ -66,6 +67,42 @@ class Node:
             os.kill(self.pid, 9)
         self._process.wait()
         self._process.stdout.close()
+
+
+class GeneratedTest(LiveTest):
+    """Code that a target of ours makes: one known stack, every allocation counted."""
+
+    def start(self, how):
+        target = self.target("generated", how)
+        self.addCleanup(lambda: os.path.exists(self.map) and os.unlink(self.map))
+        self.map = f"/tmp/perf-{target.pid}.map"
+        return target, self.profile(target, "--heap-rate", "1", "-i", "300ms")
+
+    def go(self, target, profiler, n):
+        """What the next allocations are called by the profiles that they are in."""
+        began = time.time_ns()
+        target.ask(f"go {n}")
+        profiles = profiler.wait_covered()
+        sums = sum_stacks([p for p in profiles if p.end_nanos > began], "main")
+        return {stack[1]: values[0] for stack, values in sums.items() if stack[0] == "leaf_generated"}
+
+    def check_names(self, how, unnamed):
+        target, profiler = self.start(how)
+        (name,) = self.go(target, profiler, 5)
+        self.assertRegex(name, unnamed)
+        # A map that came late; a name that is no C identifier.
+        target.ask("name first name @ 1:2 <lambda>")
+        self.assertEqual(self.go(target, profiler, 7), {"first name @ 1:2 <lambda>": 7})
+        # Other code at the same place.
+        target.ask("name second")
+        self.assertEqual(self.go(target, profiler, 11), {"second": 11})
+        self.finish(profiler)
+
+    def test_anonymous_memory(self):
+        self.check_names("anon", "^0x[0-9a-f]+$")
+
+    def test_memory_that_is_mapped_twice(self):
+        self.check_names("memfd", r"^memfd:doublemapper\+0x10f$")
 
 
 class JitTest(LiveTest):
