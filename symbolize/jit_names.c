@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "symbolize/jit_names.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,8 +201,10 @@ static struct dp_jit_segment *paint(const struct dp_jit_segment *lines, size_t n
 static int add_on_top(struct dp_jit_names *names, const struct dp_jit_segment *top, size_t n_top)
 {
 	size_t n = overlay(names->segments, names->n_segments, top, n_top, NULL);
-	struct dp_jit_segment *segments = calloc(n, sizeof(*segments));
+	struct dp_jit_segment *segments;
 
+	assert(n >= n_top && n_top > 0);
+	segments = calloc(n, sizeof(*segments));
 	if (!segments)
 		return -ENOMEM;
 	overlay(names->segments, names->n_segments, top, n_top, segments);
