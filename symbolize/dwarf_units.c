@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "src/base/array.h"
+#include "symbolize/dwarf_check.h"
 
 /*
  * The one hard idea: .debug_aranges cannot be relied on (clang and Go leave it out, and elfutils
@@ -88,7 +89,8 @@ int dp_dwarf_build(struct dp_dwarf *ret, Dwfl_Module *module, const struct dp_el
 	int r = 0;
 
 	ret->dwarf = dwfl_module_getdwarf(module, &ret->bias);
-	if (!ret->dwarf || !dwfl_module_getelf(module, &ret->elf_bias)) {
+	if (!ret->dwarf || !dwfl_module_getelf(module, &ret->elf_bias) ||
+	    !dp_dwarf_end_strings(ret->dwarf)) {
 		ret->dwarf = NULL;
 		return 0;
 	}

@@ -377,6 +377,15 @@ static void hostile_range_lists_are_read_within_a_budget(void **state)
 		   1, "f");
 }
 
+static void hostile_strings_that_do_not_end_are_ended(void **state)
+{
+	struct sample sample = read_sample("calls-endless");
+
+	(void)state;
+	assert_int_equal(look_at_bytes(sample.bytes, sample.n_bytes, sample.file_off), 8);
+	free(sample.bytes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -390,6 +399,7 @@ int main(void)
 		cmocka_unit_test(hostile_depth_is_bounded),
 		cmocka_unit_test(hostile_cycles_end),
 		cmocka_unit_test(hostile_range_lists_are_read_within_a_budget),
+		cmocka_unit_test(hostile_strings_that_do_not_end_are_ended),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
