@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "symbolize/dwarf_check.h"
 
+#include <dwarf.h>
+#include <elfutils/libdwelf.h>
 #include <gelf.h>
+#include <limits.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /*
@@ -84,9 +89,45 @@ static bool end_file(Elf *elf)
 	return true;
 }
 
+/* Nothing at all may be at @path too. A relative one is in a directory of our own disks. */
+static bool may_open(const char *path)
+{
+	struct stat st;
+
+	return path[0] != '/' || stat(path, &st) < 0 || S_ISREG(st.st_mode);
+}
+
 bool dp_dwarf_end_strings(Dwarf *dwarf)
 {
-	Dwarf *alternate = dwarf_getalt(dwarf);
+	const char *path;
+	const void *build_id;
+	Dwarf *alternate;
 
+	if (dwelf_dwarf_gnu_debugaltlink(dwarf, &path, &build_id) > 0 && !may_open(path))
+		return false;
+	alternate = dwarf_getalt(dwarf);
 	return end_file(dwarf_getelf(dwarf)) && (!alternate || end_file(dwarf_getelf(alternate)));
+}
+
+static const char *string_of(Dwarf_Die *die, unsigned int name)
+{
+	Dwarf_Attribute attribute;
+
+	return dwarf_formstring(dwarf_attr(die, name, &attribute));
+}
+
+bool dp_dwarf_split_is_file(Dwarf_Die *die)
+{
+	const char *directory = string_of(die, DW_AT_comp_dir);
+	const char *name = string_of(die, DW_AT_dwo_name);
+	char path[PATH_MAX];
+
+	if (!name)
+		name = string_of(die, DW_AT_GNU_dwo_name);
+	if (!name)
+		return true;
+	if (name[0] == '/' || !directory)
+		return may_open(name);
+	return snprintf(path, sizeof(path), "%s/%s", directory, name) < (int)sizeof(path) &&
+	       may_open(path);
 }

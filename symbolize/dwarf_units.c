@@ -97,7 +97,8 @@ int dp_dwarf_build(struct dp_dwarf *ret, Dwfl_Module *module, const struct dp_el
 	ret->image = image;
 	ret->room_for_calls = MAX_CALLS;
 	while (r == 0 && dwarf_get_units(ret->dwarf, unit, &unit, NULL, &type, &die, NULL) == 0) {
-		if (type == DW_UT_compile || type == DW_UT_skeleton)
+		if (type == DW_UT_compile ||
+		    (type == DW_UT_skeleton && dp_dwarf_split_is_file(&die)))
 			r = add_unit(ret, &die);
 	}
 	return r < 0 ? r : dp_range_index_sort(&ret->by_pc);

@@ -386,6 +386,62 @@ static void hostile_strings_that_do_not_end_are_ended(void **state)
 	free(sample.bytes);
 }
 
+/* A path out of the file leads to what waits for a writer, or worse, for ever. */
+static void hostile_paths_to_what_is_no_file_are_not_opened(void **state)
+{
+	const char *sample = oracle_sample("calls-dwarf5");
+	char *directory = oracle_run("mktemp -d /tmp/dp-hostile-XXXXXX | tr -d '\\n'");
+	struct sample whole = read_sample("calls-dwarf5");
+	char path[256];
+	int fd;
+
+	(void)state;
+	free(oracle_run("cd %s && mkfifo fifo && printf '%s/fifo\\0ABCDEFGHIJKLMNOPQRST' >link && "
+			"objcopy --add-section .gnu_debugaltlink=link %s alt",
+			directory, directory, sample));
+	snprintf(path, sizeof(path), "%s/alt", directory);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	alarm(20);
+	assert_int_equal(look_at(fd, whole.file_off), 8);
+	alarm(0);
+	free(oracle_run("cd %s && rm fifo link alt && cd / && rmdir %s", directory, directory));
+	free(directory);
+	free(whole.bytes);
+}
+
+static uint64_t main_of(const char *path)
+{
+	size_t n;
+	struct oracle_function *known = oracle_functions(path, "", &n);
+	uint64_t file_off = oracle_file_off(path, oracle_function(known, n, "main")->svma);
+
+	free(known);
+	return file_off;
+}
+
+/* The same for the path of split DWARF, which is in the skeleton unit. */
+static void hostile_paths_of_split_dwarf_are_not_opened(void **state)
+{
+	char *directory = oracle_run("mktemp -d /tmp/dp-hostile-XXXXXX | tr -d '\\n'");
+	char path[256];
+	int fd;
+
+	(void)state;
+	free(oracle_run("cd %s && echo 'int main(void) { return 0; }' >a.c && "
+			"gcc -gdwarf-5 -gsplit-dwarf -o a a.c && rm a*.dwo && mkfifo a-a.dwo && "
+			"ln a-a.dwo a.dwo",
+			directory));
+	snprintf(path, sizeof(path), "%s/a", directory);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	alarm(20);
+	look_at(fd, (const uint64_t[8]){main_of(path)});
+	alarm(0);
+	free(oracle_run("rm -r %s", directory));
+	free(directory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -400,6 +456,8 @@ int main(void)
 		cmocka_unit_test(hostile_cycles_end),
 		cmocka_unit_test(hostile_range_lists_are_read_within_a_budget),
 		cmocka_unit_test(hostile_strings_that_do_not_end_are_ended),
+		cmocka_unit_test(hostile_paths_to_what_is_no_file_are_not_opened),
+		cmocka_unit_test(hostile_paths_of_split_dwarf_are_not_opened),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
