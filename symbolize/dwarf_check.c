@@ -47,10 +47,13 @@ static bool is_inside(const struct image *image, const Elf_Data *data)
 	return at >= start && at - start < image->n_bytes;
 }
 
-static bool image_ends(const struct image *image)
+/* Whether there is a zero from the section's last byte on. */
+static bool ends_inside(const struct image *image, const Elf_Data *data)
 {
+	size_t last = (size_t)((const char *)data->d_buf - image->bytes) + data->d_size - 1;
+
 	return image->n_bytes % (size_t)sysconf(_SC_PAGESIZE) != 0 ||
-	       image->bytes[image->n_bytes - 1] == '\0';
+	       (last < image->n_bytes && memchr(image->bytes + last, '\0', image->n_bytes - last));
 }
 
 /* Of one section; @strings: the section of their names. */
@@ -68,7 +71,7 @@ static bool end_section(const struct image *image, Elf *elf, Elf_Scn *section, s
 	if (!data || !data->d_buf || data->d_size == 0)
 		return true;
 	if (is_inside(image, data))
-		return image_ends(image);
+		return ends_inside(image, data);
 	((char *)data->d_buf)[data->d_size - 1] = '\0';
 	return true;
 }
