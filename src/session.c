@@ -496,7 +496,7 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 
 void dp_session_get_perf_map_stats(const struct dp_session *session, struct dp_perf_map_stats *ret)
 {
-	dp_perf_map_get_stats(session->perf_map, ret);
+	dp_symbolizer_get_perf_map_stats(session->symbolizer, ret);
 }
 
 bool dp_session_get_debuginfod_stats(const struct dp_session *session,

@@ -36,8 +36,8 @@ struct dp_session_options {
 	uint64_t seed;		  /* of the sampling generators */
 	bool heap_unwound; /* stacks of allocations from copies, not from the kernel's callchain */
 	bool stacks_go_on; /* stacks beyond what can be copied go on with the callchain */
-	bool debuginfod;	  /* ask it for names, unless the process is our own */
-	pid_t except_tid;	  /* a thread of the process that is left out; 0: none */
+	bool debuginfod;   /* ask it for names, unless the process is our own */
+	pid_t except_tid;  /* a thread of the process that is left out; 0: none */
 };
 
 enum dp_session_state {

@@ -2,8 +2,8 @@
 #include "symbolize/symbolizer.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,7 +142,7 @@ static void ask(struct dp_symbolizer *symbolizer, struct names *names)
 	names->n_reopened++;
 }
 
-void dp_symbolizer_update(struct dp_symbolizer *symbolizer)
+static void update(struct dp_symbolizer *symbolizer)
 {
 	uint64_t n_answered;
 
@@ -159,17 +159,36 @@ void dp_symbolizer_update(struct dp_symbolizer *symbolizer)
 	}
 }
 
+void dp_symbolizer_update(struct dp_symbolizer *symbolizer)
+{
+	pthread_mutex_lock(&symbolizer->lock);
+	update(symbolizer);
+	pthread_mutex_unlock(&symbolizer->lock);
+}
+
 int dp_symbolizer_use_debuginfod(struct dp_symbolizer *symbolizer)
 {
 	return symbolizer->debuginfod ? 0 : dp_debuginfod_new(&symbolizer->debuginfod);
 }
 
-bool dp_symbolizer_get_debuginfod_stats(const struct dp_symbolizer *symbolizer,
+bool dp_symbolizer_get_debuginfod_stats(struct dp_symbolizer *symbolizer,
 					struct dp_debuginfod_stats *ret)
 {
+	pthread_mutex_lock(&symbolizer->lock);
 	if (symbolizer->debuginfod)
 		dp_debuginfod_get_stats(symbolizer->debuginfod, ret);
+	pthread_mutex_unlock(&symbolizer->lock);
 	return symbolizer->debuginfod;
+}
+
+void dp_symbolizer_get_perf_map_stats(struct dp_symbolizer *symbolizer,
+				      struct dp_perf_map_stats *ret)
+{
+	*ret = (struct dp_perf_map_stats){0};
+	pthread_mutex_lock(&symbolizer->lock);
+	if (symbolizer->generated.map)
+		dp_perf_map_get_stats(symbolizer->generated.map, ret);
+	pthread_mutex_unlock(&symbolizer->lock);
 }
 
 void dp_symbolizer_set_perf_map(struct dp_symbolizer *symbolizer, struct dp_perf_map *map)
@@ -181,8 +200,13 @@ void dp_symbolizer_set_perf_map(struct dp_symbolizer *symbolizer, struct dp_perf
 int dp_symbolizer_resolve_generated(struct dp_symbolizer *symbolizer, uint64_t avma,
 				    struct dp_symbol *ret)
 {
-	return dp_generated_resolve(&symbolizer->generated, &symbolizer->arena,
-				    symbolizer->max_frames, avma, ret);
+	int r;
+
+	pthread_mutex_lock(&symbolizer->lock);
+	r = dp_generated_resolve(&symbolizer->generated, &symbolizer->arena, symbolizer->max_frames,
+				 avma, ret);
+	pthread_mutex_unlock(&symbolizer->lock);
+	return r;
 }
 
 /* Opens what can be had of the module. Returns 0 or -ENOMEM (to be tried again). */

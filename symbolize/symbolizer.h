@@ -37,6 +37,8 @@ struct dp_symbol {
 };
 
 /*
+ * Any thread, where nothing else is said.
+ *
  * Creates a symbolizer over @modules (borrowed; must outlive it). Returns 0 or -ENOMEM.
  */
 int dp_symbolizer_new(struct dp_symbolizer **ret, struct dp_modules *modules);
@@ -76,8 +78,12 @@ void dp_symbolizer_set_perf_map(struct dp_symbolizer *symbolizer, struct dp_perf
 int dp_symbolizer_use_debuginfod(struct dp_symbolizer *symbolizer);
 
 /* Fills @ret and returns true, or returns false when debuginfod is not used. */
-bool dp_symbolizer_get_debuginfod_stats(const struct dp_symbolizer *symbolizer,
+bool dp_symbolizer_get_debuginfod_stats(struct dp_symbolizer *symbolizer,
 					struct dp_debuginfod_stats *ret);
+
+/* Fills @ret, with zeros when there is no map. */
+void dp_symbolizer_get_perf_map_stats(struct dp_symbolizer *symbolizer,
+				      struct dp_perf_map_stats *ret);
 
 /*
  * Names code that was generated at run time, by the address in the process itself (avma; a lookup

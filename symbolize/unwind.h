@@ -35,7 +35,7 @@ struct dp_unwind_sample {
 	size_t stack_bytes;
 	bool leaf_is_call; /* the pc lies behind a call or system call, not at an instruction that
 			    * is still to run */
-	bool at_entry; /* the return address is at the stack pointer: no CFI is needed for it */
+	bool at_entry;	   /* the return address is at the stack pointer: no CFI is needed for it */
 	dp_unwind_pending_fn *pending; /* NULL: no return probes */
 	void *context;		       /* of pending */
 	const uint64_t *callchain; /* the kernel's, of the same moment, its markers included; goes
