@@ -82,6 +82,7 @@ static struct perf_event_attr event_attr(const struct dp_event_spec *spec)
 		attr.sample_period = 0;
 		attr.mmap = 1;
 		attr.mmap2 = 1;
+		attr.build_id = 1;
 		attr.comm = 1;
 		attr.comm_exec = 1;
 		attr.task = 1;

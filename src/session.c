@@ -310,9 +310,14 @@ static int take_call(struct dp_session *session, const struct dp_event *event)
 
 static int take_mmap(struct dp_session *session, const struct dp_event *event)
 {
-	int r = dp_space_add(session->space, event->mmap.start,
-			     event->mmap.start + event->mmap.length_bytes, event->mmap.file_off,
-			     event->mmap.path);
+	const struct dp_file_identity identity = {.build_id = event->mmap.build_id,
+						  .build_id_bytes = event->mmap.build_id_bytes,
+						  .major = event->mmap.major,
+						  .minor = event->mmap.minor,
+						  .inode = event->mmap.inode};
+	int r = dp_space_add_file(session->space, event->mmap.start,
+				  event->mmap.start + event->mmap.length_bytes,
+				  event->mmap.file_off, event->mmap.path, &identity);
 
 	if (r == 0 && session->locks)
 		r = dp_locks_update(session->locks);

@@ -38,6 +38,7 @@ struct dp_modules {
 	size_t n, capacity;
 	struct dp_map by_hash; /* of device and inode → id of the newest */
 	struct dp_modules_stats stats;
+	int root_fd; /* -1: none */
 };
 
 int dp_modules_new(struct dp_modules **ret)
@@ -47,6 +48,7 @@ int dp_modules_new(struct dp_modules **ret)
 	if (!modules)
 		return -ENOMEM;
 	elf_version(EV_CURRENT);
+	modules->root_fd = -1;
 	pthread_mutex_init(&modules->lock, NULL);
 	*ret = modules;
 	return 0;
@@ -69,6 +71,8 @@ void dp_modules_free(struct dp_modules *modules)
 		return;
 	for (size_t i = 0; i < modules->n; i++)
 		module_free(modules->modules[i]);
+	if (modules->root_fd >= 0)
+		close(modules->root_fd);
 	free(modules->modules);
 	dp_map_clear(&modules->by_hash);
 	pthread_mutex_destroy(&modules->lock);
@@ -285,6 +289,47 @@ int dp_modules_add_opaque(struct dp_modules *modules, dev_t dev, ino_t inode, co
 		   open_errno == EMFILE || open_errno == ENFILE ? &modules->stats.n_without_fd
 								: &modules->stats.n_unreadable,
 		   ret_id);
+}
+
+void dp_modules_set_root(struct dp_modules *modules, int fd)
+{
+	lock(modules);
+	if (modules->root_fd < 0) {
+		modules->root_fd = fd;
+		fd = -1;
+	}
+	unlock(modules);
+	if (fd >= 0)
+		close(fd);
+}
+
+int dp_modules_root(const struct dp_modules *modules)
+{
+	int fd;
+
+	lock(modules);
+	fd = modules->root_fd;
+	unlock(modules);
+	return fd;
+}
+
+uint32_t dp_modules_find(const struct dp_modules *modules, const char *path, size_t path_bytes,
+			 const uint8_t *build_id, size_t n_bytes)
+{
+	uint32_t id;
+
+	lock(modules);
+	for (id = (uint32_t)modules->n; id > 0; id--) {
+		const struct module *module = modules->modules[id - 1];
+
+		if (module->kind == DP_MODULE_ELF && module->image.build_id_bytes == n_bytes &&
+		    memcmp(module->image.build_id, build_id, n_bytes) == 0 &&
+		    strlen(module->path) == path_bytes &&
+		    memcmp(module->path, path, path_bytes) == 0)
+			break;
+	}
+	unlock(modules);
+	return id;
 }
 
 bool dp_module_get(const struct dp_modules *modules, uint32_t id, struct dp_module_info *ret)

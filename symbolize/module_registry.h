@@ -34,6 +34,22 @@ int dp_modules_add_opaque(struct dp_modules *modules, dev_t dev, ino_t inode, co
 			  size_t path_bytes, int open_errno, uint32_t *ret_id);
 
 /*
+ * The newest module of a file with this path and build-id (@n_bytes, at least 1), or 0. Returns
+ * what it was when it was opened: asks no file system.
+ */
+uint32_t dp_modules_find(const struct dp_modules *modules, const char *path, size_t path_bytes,
+			 const uint8_t *build_id, size_t n_bytes);
+
+/*
+ * Says where the process that the modules are of finds its files: @fd is its root directory, taken
+ * over in every case; only the first one is kept.
+ */
+void dp_modules_set_root(struct dp_modules *modules, int fd);
+
+/* That directory, owned by @modules; -1: not known. */
+int dp_modules_root(const struct dp_modules *modules);
+
+/*
  * Opens libelf on the module: its own handle at each call, to be given to elf_end(), valid as long
  * as @modules. The file is read, never mapped: a file that is cut short while we look at it gives
  * an error and not SIGBUS. NULL if there is no such module, it is opaque, or on failure.

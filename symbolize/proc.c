@@ -130,22 +130,41 @@ static int open_regular(const char *path, uint64_t inode)
 	return fd;
 }
 
-int dp_proc_open_mapping(pid_t tid, const struct dp_maps_line *line)
+int dp_proc_open_path(pid_t tid, const struct dp_maps_line *line)
 {
 	char path[PATH_MAX];
-	int fd, n;
+	int n;
 
-	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, tid, line->start,
-		 line->end);
-	fd = open_regular(path, 0);
-	if (fd >= 0 || fd == -EMFILE || fd == -ENFILE || line->deleted || line->inode == 0 ||
-	    line->path_bytes == 0 || line->path[0] != '/')
-		return fd;
+	if (line->path_bytes == 0 || line->path[0] != '/')
+		return -ENOENT;
 	n = snprintf(path, sizeof(path), "/proc/%d/root%.*s", tid,
 		     (int)(line->path_bytes < PATH_MAX ? line->path_bytes : PATH_MAX), line->path);
 	if (n >= (int)sizeof(path))
 		return -ENAMETOOLONG;
 	return open_regular(path, line->inode);
+}
+
+int dp_proc_open_mapping(pid_t tid, const struct dp_maps_line *line)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, tid, line->start,
+		 line->end);
+	fd = open_regular(path, 0);
+	if (fd >= 0 || fd == -EMFILE || fd == -ENFILE || line->deleted || line->inode == 0)
+		return fd;
+	return dp_proc_open_path(tid, line);
+}
+
+int dp_proc_open_root(pid_t tid)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/root", tid);
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 int dp_proc_read_memory(pid_t tid, uint64_t avma, size_t n_bytes, void **ret)

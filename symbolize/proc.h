@@ -36,6 +36,18 @@ int dp_proc_read_maps(pid_t pid, char **ret_text, size_t *ret_bytes, pid_t *ret_
 int dp_proc_open_mapping(pid_t tid, const struct dp_maps_line *line);
 
 /*
+ * Opens the file at @line's path inside the process's root, if it has @line's inode (0: any), as
+ * the second half of dp_proc_open_mapping() does.
+ */
+int dp_proc_open_path(pid_t tid, const struct dp_maps_line *line);
+
+/*
+ * Opens the process's root directory, for looking up paths in it (O_PATH). Returns the descriptor
+ * or a negative errno.
+ */
+int dp_proc_open_root(pid_t tid);
+
+/*
  * Copies @n_bytes (at most 1 MiB) of the process's memory at @avma.
  *
  * *@ret is to be freed with free(). Returns 0, -E2BIG, -ENOMEM, or a negative errno when not all of

@@ -10,6 +10,7 @@
 
 #include "src/base/array.h"
 #include "src/base/frame.h"
+#include "symbolize/appeared.h"
 #include "symbolize/maps.h"
 #include "symbolize/module_registry.h"
 #include "symbolize/proc.h"
@@ -292,37 +293,8 @@ int dp_space_load(struct dp_space *space, struct dp_error *err)
 		return load_error(err, space->pid, r);
 	}
 	swap_table(space, &table);
+	dp_modules_set_root(space->modules, dp_proc_open_root(tid));
 	return 0;
-}
-
-/*
- * The mapping that holds @line's start now, if it has the same path: by it the file can still be
- * found when the kernel has split or united mappings since, or map_files is closed to us. Takes
- * over the line but for the path.
- */
-static void refresh_line(struct dp_space *space, struct dp_maps_line *line, pid_t *tid)
-{
-	size_t n_bytes;
-	char *text;
-
-	if (dp_proc_read_maps(space->pid, &text, &n_bytes, tid) < 0)
-		return;
-	for (const char *at = text, *next; at < text + n_bytes; at = next) {
-		const char *newline = memchr(at, '\n', (size_t)(text + n_bytes - at));
-		struct dp_maps_line now;
-
-		next = newline ? newline + 1 : text + n_bytes;
-		if (dp_maps_parse_line(at, (size_t)(next - at), &now) < 0 ||
-		    line->start < now.start || line->start >= now.end)
-			continue;
-		if (now.path_bytes == line->path_bytes &&
-		    memcmp(now.path, line->path, now.path_bytes) == 0) {
-			now.path = line->path;
-			*line = now;
-		}
-		break;
-	}
-	free(text);
 }
 
 /* Puts @range over the ranges first … last - 1, of which what sticks out stays. Room is there. */
@@ -378,8 +350,8 @@ static int insert(struct dp_space *space, const struct dp_space_range *range,
 	return 0;
 }
 
-int dp_space_add(struct dp_space *space, uint64_t start, uint64_t end, uint64_t file_off,
-		 const char *path)
+int dp_space_add_file(struct dp_space *space, uint64_t start, uint64_t end, uint64_t file_off,
+		      const char *path, const struct dp_file_identity *identity)
 {
 	static const char deleted[] = " (deleted)";
 	struct dp_space_range range = {start, end, file_off, 0};
@@ -388,8 +360,7 @@ int dp_space_add(struct dp_space *space, uint64_t start, uint64_t end, uint64_t 
 				    .file_off = file_off,
 				    .path = path,
 				    .path_bytes = strlen(path)};
-	pid_t tid = space->pid;
-	int r;
+	int r = 0;
 
 	if (start >= end)
 		return 0;
@@ -397,15 +368,22 @@ int dp_space_add(struct dp_space *space, uint64_t start, uint64_t end, uint64_t 
 		       strcmp(path + line.path_bytes - (sizeof(deleted) - 1), deleted) == 0;
 	if (line.deleted)
 		line.path_bytes -= sizeof(deleted) - 1;
-	if (!is_anonymous(&line) || path_is(&line, "[vdso]"))
-		refresh_line(space, &line, &tid);
-	r = open_module(space, tid, &line, &range.module);
+	if (path_is(&line, "[vdso]"))
+		r = add_vdso(space, space->pid, &line, &range.module);
+	else if (!is_anonymous(&line))
+		r = dp_appeared_open(space->modules, space->pid, &line, identity, &range.module);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&space->lock);
 	r = insert(space, &range, &line);
 	pthread_mutex_unlock(&space->lock);
 	return r;
+}
+
+int dp_space_add(struct dp_space *space, uint64_t start, uint64_t end, uint64_t file_off,
+		 const char *path)
+{
+	return dp_space_add_file(space, start, end, file_off, path, NULL);
 }
 
 uint64_t dp_space_generation(const struct dp_space *space)

@@ -45,12 +45,28 @@ void dp_space_free(struct dp_space *space);
  */
 int dp_space_load(struct dp_space *space, struct dp_error *err);
 
+/* Which file a mapping is of, as the kernel wrote it into its record. */
+struct dp_file_identity {
+	const uint8_t *build_id;
+	size_t build_id_bytes; /* 0: the file has none, then what follows is known */
+	uint32_t major, minor;
+	uint64_t inode;
+};
+
 /*
- * Adds one executable mapping that appeared (a perf MMAP2 record), replacing what it overlaps. The
- * file is opened through /proc/PID/map_files at once; when it is gone already the module is opaque.
+ * Adds one executable mapping that appeared (a perf MMAP2 record), replacing what it overlaps. Its
+ * module is the one of the same path and build-id, else the file is opened at once through
+ * /proc/PID/map_files, else by its path in /proc/PID/root; in both cases only if it has the
+ * build-id. When it cannot be had any more the module is opaque.
  *
- * @path: as the kernel wrote it. Returns 0 or -ENOMEM.
+ * @path: as the kernel wrote it. @identity: borrowed for the call; NULL: not known, then nothing is
+ * opened but what is mapped at @start under that path.
+ * Returns 0 or -ENOMEM.
  */
+int dp_space_add_file(struct dp_space *space, uint64_t start, uint64_t end, uint64_t file_off,
+		      const char *path, const struct dp_file_identity *identity);
+
+/* The same without an identity. */
 int dp_space_add(struct dp_space *space, uint64_t start, uint64_t end, uint64_t file_off,
 		 const char *path);
 
