@@ -6,10 +6,14 @@
 #include <fcntl.h>
 #include <gelf.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "symbolize/alt_file.h"
@@ -22,11 +26,16 @@
  * libdwfl/find-debuginfo.c and libdwfl/dwfl_build_id_find_debuginfo.c).
  *
  * The module's own file is a copy in memory (elf_copy.h). libdwfl maps separate debug files, which
- * package managers and linkers replace by a new file and do not cut short.
+ * package managers and linkers replace by a new file and do not cut short. Only what is found in
+ * the target's own root, where nobody need be so careful, is copied too.
  */
+
+/* A debug file in the target's root is not taken if it is larger. */
+#define MAX_COPIED_BYTES (1u << 30)
 
 struct candidate {
 	Dwfl_Module *module;
+	int root_fd; /* where paths begin; -1: our own root */
 	const char *link;
 	GElf_Word crc;
 };
@@ -90,24 +99,77 @@ static bool belongs(int fd, const struct candidate *candidate)
 	return same;
 }
 
-/* Opens @prefix @directory @infix / link. */
-static int try_open(const struct candidate *candidate, const char *prefix, const char *directory,
-		    int directory_bytes, const char *infix)
+/* Copies a file that its owner may cut short at any time. Takes @fd over. */
+static int copied(int fd, size_t n_bytes)
 {
-	char path[PATH_MAX];
-	struct stat st;
-	int fd;
+	int copy = n_bytes <= MAX_COPIED_BYTES ? memfd_create("debug", MFD_CLOEXEC) : -1;
+	size_t n_left = n_bytes;
+	ssize_t n = 1;
 
-	if (snprintf(path, sizeof(path), "%s%.*s%s/%s", prefix, directory_bytes, directory, infix,
-		     candidate->link) >= (int)sizeof(path) ||
-	    stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+	while (copy >= 0 && n_left > 0 && n > 0) {
+		n = sendfile(copy, fd, NULL, n_left);
+		n_left -= n > 0 ? (size_t)n : 0;
+	}
+	close(fd);
+	if (copy >= 0 && n_left > 0) {
+		close(copy);
 		return -1;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	}
+	return copy;
+}
+
+/*
+ * Opens a regular file inside another root: neither links nor ".." lead out of it, and nothing else
+ * is opened. Source: openat2(2).
+ */
+static int open_in_root(int root_fd, const char *path)
+{
+	const struct open_how how = {.flags = O_PATH | O_CLOEXEC,
+				     .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+	int fd = -1, found = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+	char again[32];
+	struct stat st;
+
+	if (found < 0)
+		return -1;
+	snprintf(again, sizeof(again), "/proc/self/fd/%d", found);
+	if (fstat(found, &st) == 0 && S_ISREG(st.st_mode))
+		fd = open(again, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	close(found);
+	return fd < 0 ? -1 : copied(fd, (size_t)st.st_size);
+}
+
+static int open_regular(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+		return -1;
+	return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
+static int try_path(const struct candidate *candidate, const char *path)
+{
+	int fd = candidate->root_fd < 0 ? open_regular(path)
+					: open_in_root(candidate->root_fd, path);
+
 	if (fd >= 0 && !belongs(fd, candidate)) {
 		close(fd);
 		return -1;
 	}
 	return fd;
+}
+
+/* Opens @prefix @directory @infix / link. */
+static int try_open(const struct candidate *candidate, const char *prefix, const char *directory,
+		    int directory_bytes, const char *infix)
+{
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s%.*s%s/%s", prefix, directory_bytes, directory, infix,
+		     candidate->link) >= (int)sizeof(path))
+		return -1;
+	return try_path(candidate, path);
 }
 
 static int find_by_link(const struct candidate *candidate, const char *file_name)
@@ -131,6 +193,37 @@ static int duplicate(int fd)
 	return fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
 }
 
+/* In the target's root, what dwfl_build_id_find_debuginfo() does in ours. */
+static int find_by_build_id(const struct candidate *candidate)
+{
+	char path[64 + 2 * DP_MODULE_BUILD_ID_MAX] = "/usr/lib/debug/.build-id/";
+	const unsigned char *bytes;
+	GElf_Addr vaddr;
+	int n_bytes = dwfl_module_build_id(candidate->module, &bytes, &vaddr);
+	size_t n = strlen(path);
+
+	if (n_bytes < 2 || n_bytes > DP_MODULE_BUILD_ID_MAX)
+		return -1;
+	for (int i = 0; i < n_bytes; i++)
+		n += (size_t)snprintf(path + n, sizeof(path) - n, i == 0 ? "%02x/" : "%02x",
+				      bytes[i]);
+	snprintf(path + n, sizeof(path) - n, ".debug");
+	return try_path(candidate, path);
+}
+
+/* The same in the target's root. */
+static int find_in_root(const struct dp_debug_file *file, struct candidate candidate,
+			const char *file_name)
+{
+	int fd;
+
+	candidate.root_fd = file->root_fd;
+	fd = find_by_build_id(&candidate);
+	if (fd < 0 && file_name && candidate.link)
+		fd = find_by_link(&candidate, file_name);
+	return fd;
+}
+
 /*
  * libdwfl also asks here for the alternate file of dwz, with a CRC of 0.
  */
@@ -138,8 +231,8 @@ static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name
 			  const char *file_name, const char *link, GElf_Word crc,
 			  char **ret_file_name)
 {
-	struct candidate candidate = {module, link, crc};
-	const struct dp_separate_files *separate = *userdata;
+	const struct dp_debug_file *file = *userdata;
+	struct candidate candidate = {module, -1, link, crc};
 	int fd = dwfl_build_id_find_debuginfo(module, userdata, name, base, file_name, link, crc,
 					      ret_file_name);
 	bool is_alternate = link && crc == 0;
@@ -148,8 +241,10 @@ static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name
 		fd = dp_alt_file_open(module, file_name, link);
 	if (fd < 0 && file_name && link && !is_alternate)
 		fd = find_by_link(&candidate, file_name);
-	if (fd < 0 && separate)
-		fd = duplicate(is_alternate ? separate->alt_fd : separate->debug_fd);
+	if (fd < 0 && file && file->root_fd >= 0 && !is_alternate)
+		fd = find_in_root(file, candidate, file_name);
+	if (fd < 0 && file && file->separate)
+		fd = duplicate(is_alternate ? file->separate->alt_fd : file->separate->debug_fd);
 	return fd;
 }
 
@@ -161,8 +256,9 @@ void dp_debug_file_close(struct dp_debug_file *file)
 	*file = (struct dp_debug_file){0};
 }
 
+/* @place: where *@file will be when it is asked for debug information. */
 static int begin(struct dp_debug_file *file, const char *path, const struct dp_elf_image *image,
-		 const struct dp_separate_files *separate)
+		 struct dp_debug_file *place)
 {
 	static const Dwfl_Callbacks callbacks = {.find_elf = find_elf,
 						 .find_debuginfo = find_debuginfo};
@@ -180,23 +276,39 @@ static int begin(struct dp_debug_file *file, const char *path, const struct dp_e
 	*userdata = elf_memory(file->copy.bytes, file->copy.n_bytes);
 	if (!*userdata || !dwfl_module_getelf(file->module, &bias))
 		return -ENOEXEC;
-	*userdata = (void *)separate; /* for find_debuginfo() */
+	*userdata = place; /* for find_debuginfo() */
 	return 0;
+}
+
+/* Whether the file is still what it was when it was first seen: not if it was overwritten in place.
+ */
+static bool is_unchanged(struct dp_modules *modules, uint32_t id, const struct dp_elf_image *image)
+{
+	Elf *elf = dp_module_elf_begin(modules, id);
+	struct dp_elf_image now;
+	bool same = elf && dp_elf_image_read(elf, &now) == 0 &&
+		    now.build_id_bytes == image->build_id_bytes &&
+		    memcmp(now.build_id, image->build_id, now.build_id_bytes) == 0;
+
+	elf_end(elf);
+	return same;
 }
 
 int dp_debug_file_open(struct dp_debug_file *ret, struct dp_modules *modules, uint32_t id,
 		       const struct dp_separate_files *separate)
 {
 	const struct dp_elf_image *image = dp_module_image(modules, id);
-	struct dp_debug_file file = {0};
+	struct dp_debug_file file = {.root_fd = dp_modules_root(modules), .separate = separate};
 	struct dp_module_info info;
 	int r;
 
 	if (!image || !dp_module_get(modules, id, &info))
 		return -ENOEXEC;
 	r = dp_elf_copy_read(&file.copy, modules, id);
+	if (r == 0 && !is_unchanged(modules, id, image))
+		r = -ESTALE;
 	if (r == 0)
-		r = begin(&file, info.path, image, separate);
+		r = begin(&file, info.path, image, ret);
 	if (r < 0) {
 		dp_debug_file_close(&file);
 		return r;
