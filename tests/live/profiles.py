@@ -232,6 +232,85 @@ def sum_stacks(profiles, root):
     return {key: values for key, values in sums.items() if any(values)}
 
 
+# ---- return addresses ------------------------------------------------------------------------------
+
+# mov $15, %rax; syscall: where a signal handler returns to. Source: sigreturn(2), unistd_64.h.
+SIGNAL_RETURN = bytes.fromhex("48c7c00f0000000f05")
+
+Code = collections.namedtuple("Code", "segments returns data")
+_codes = {}
+
+
+def code_of(path):
+    """An ELF file's executable segments (offset, address, size), the addresses behind its calls, its bytes."""
+    if path not in _codes:
+        headers = subprocess.run(["readelf", "-lW", path], check=True, capture_output=True, text=True)
+        segments = []
+        for words in map(str.split, headers.stdout.splitlines()):
+            if words[:1] == ["LOAD"] and "E" in words[6:-1]:
+                segments.append(tuple(int(words[i], 16) for i in (1, 2, 4)))
+        with open(path, "rb") as file:
+            _codes[path] = Code(segments, addresses_behind_calls(path), file.read())
+    return _codes[path]
+
+
+def addresses_behind_calls(path):
+    """Of every call instruction the address of the next one, as objdump finds them."""
+    behind, after_call = set(), False
+    with subprocess.Popen(
+        ["objdump", "-d", "-w", "--no-show-raw-insn", path], stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            address, separator, instruction = line.partition(":\t")
+            if separator:
+                if after_call:
+                    behind.add(int(address, 16))
+                after_call = "call" in instruction.split("<")[0]
+    if process.returncode != 0:
+        raise AssertionError(f"objdump {path}: exit status {process.returncode}")
+    return behind
+
+
+def impossible_frames(profile):
+    """The frames that cannot be: their address is no return address, because no call is before it.
+
+    As (file, file offset of the looked-up byte, name). A frame's address is the one that is looked up: of
+    a return address the byte before, of the innermost frame and of one that a signal interrupted the
+    instruction itself. Frames of generated code, which is in no file, are not looked at; what is in no
+    mapping at all cannot be. Marks (see the manual) are no frames.
+    """
+    found = set()
+    for sample in profile.samples:
+        is_exact = True  # the innermost
+        for location in sample.locations:
+            name = location.lines[0].function if location.lines else None
+            if location.mapping_id == 0:
+                if location.address != 0:
+                    found.add(("", location.address, name))
+                continue
+            mapping = profile.mappings[location.mapping_id]
+            offset = location.address - mapping.start + mapping.offset
+            if not mapping.file.startswith("/"):
+                if mapping.file == "[vdso]":  # calls nobody
+                    found.add((mapping.file, offset, name))
+                is_exact = False
+                continue
+            code = code_of(mapping.file)
+            is_return = code.data[offset : offset + len(SIGNAL_RETURN)] == SIGNAL_RETURN
+            if not is_exact and not is_return and not is_behind_call(code, offset + 1):
+                found.add((mapping.file, offset, name))
+            is_exact = is_return
+    return sorted(found, key=str)
+
+
+def is_behind_call(code, offset):
+    return any(
+        offset - start + address in code.returns
+        for start, address, size in code.segments
+        if start < offset <= start + size
+    )
+
+
 # ---- the oracle ------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from profiles import add_values
 ROOTS = ("run_library", "run_direct")
 
 # How stacks are taken: each test goes through all.
-STACKS = ("fp", "dwarf")
+STACKS = ("fp", "dwarf", "auto")
 
 
 def run(*command):
