@@ -51,9 +51,9 @@ struct dp_sampler {
 	struct dp_twins twins;
 	uint64_t retired_hits[DP_N_SORTS], retired_lost[DP_N_SORTS]; /* of sets no longer read */
 	struct dp_rings rings;
-	uint64_t round_ns;	 /* start of the last round */
-	uint64_t horizon_ns;	 /* start of the one before */
-	uint64_t given_ns;	 /* all that is older has been given */
+	uint64_t round_ns;   /* start of the last round */
+	uint64_t horizon_ns; /* start of the one before */
+	uint64_t given_ns;   /* all that is older has been given */
 	unsigned n_enable_again;
 	uint64_t enabled_ns; /* last */
 	struct dp_sampler_stats stats;

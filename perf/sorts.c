@@ -11,12 +11,12 @@
 static const struct trace_event {
 	const char *group; /* NULL: a probe of our own */
 	const char *name;
-	enum dp_event_type type;
-	bool is_return;
 	const struct dp_arch_fetch *fetch;   /* of a probe */
 	const char *probe_field;	     /* holds the address of the probed instruction */
 	const char *fields[DP_N_RAW_FIELDS]; /* of a tracepoint */
 	const char *filter;
+	enum dp_event_type type;
+	bool is_return;
 	bool stack; /* libc has no frame pointers, so a wait's stack is always copied */
 	bool in_kernel;
 } trace_events[DP_N_SORTS] = {

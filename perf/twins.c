@@ -14,7 +14,7 @@
 #define TICK_MASK ((UINT64_C(1) << TICK_BITS) - 1)
 #define HASH_MASK (~((TICK_MASK << 1) | 1))
 #define TICK_NS_LOG2 14 /* 16 us */
-#define MAX_TICKS 640 /* 10 ms: a virtual machine may stand still in between */
+#define MAX_TICKS 640	/* 10 ms: a virtual machine may stand still in between */
 
 static uint64_t tick_of(const struct dp_event *event)
 {

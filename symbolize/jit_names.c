@@ -146,7 +146,8 @@ static size_t overlay(const struct dp_jit_segment *bottom, size_t n_bottom,
 	size_t n = 0, i = 0;
 
 	for (size_t j = 0; j <= n_top; j++) {
-		uint64_t to = j < n_top ? top[j].start : UINT64_MAX;
+		const struct dp_jit_segment *next = top && j < n_top ? &top[j] : NULL;
+		uint64_t to = next ? next->start : UINT64_MAX;
 
 		for (; i < n_bottom && bottom[i].start < to; i++) {
 			uint64_t start = bottom[i].start > from ? bottom[i].start : from;
@@ -158,11 +159,11 @@ static size_t overlay(const struct dp_jit_segment *bottom, size_t n_bottom,
 			if (bottom[i].end > to)
 				break;
 		}
-		if (j < n_top) {
+		if (next) {
 			if (out)
-				out[n] = top[j];
+				out[n] = *next;
 			n++;
-			from = top[j].end;
+			from = next->end;
 		}
 	}
 	return n;

@@ -164,7 +164,9 @@ int dp_proc_open_root(pid_t tid)
 
 	snprintf(path, sizeof(path), "/proc/%d/root", tid);
 	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	return fd;
 }
 
 int dp_proc_read_memory(pid_t tid, uint64_t avma, size_t n_bytes, void **ret)

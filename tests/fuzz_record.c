@@ -44,8 +44,8 @@ static void check_event(const struct dp_event *event, const uint8_t *bytes, size
 {
 	switch (event->type) {
 	case DP_EVENT_ALLOC_ENTRY:
-		require_inside(event->entry.user.callchain, event->entry.user.n_callchain * sizeof(uint64_t),
-			       bytes, n_bytes);
+		require_inside(event->entry.user.callchain,
+			       event->entry.user.n_callchain * sizeof(uint64_t), bytes, n_bytes);
 		REQUIRE((uintptr_t)event->entry.user.callchain % sizeof(uint64_t) == 0);
 		break;
 	case DP_EVENT_FREE:

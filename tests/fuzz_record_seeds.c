@@ -33,7 +33,8 @@ static void write_built(const char *directory)
 	} seeds[] = {
 		{"entry", {.type = DP_EVENT_ALLOC_ENTRY}},
 		{"entry_deep",
-		 {.type = DP_EVENT_ALLOC_ENTRY, .entry = {.user = {.callchain = chain, .n_callchain = 127}}}},
+		 {.type = DP_EVENT_ALLOC_ENTRY,
+		  .entry = {.user = {.callchain = chain, .n_callchain = 127}}}},
 		{"return", {.type = DP_EVENT_ALLOC_RETURN}},
 		{"free", {.type = DP_EVENT_FREE}},
 		{"futex_enter", {.type = DP_EVENT_FUTEX_ENTER}},

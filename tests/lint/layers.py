@@ -39,7 +39,7 @@ SYSTEM = re.compile(
     r"|(assert|byteswap|cpuid|ctype|dirent|dlfcn|elf|endian|errno|execinfo|fcntl|fenv|float|fnmatch|getopt|glob|inttypes|limits|link|locale|malloc|math"
     r"|poll|pthread|pwd|regex|sched|search|semaphore|setjmp|signal|spawn|stdalign|stdarg|stdatomic"
     r"|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|strings|syscall|termios|threads|time"
-    r"|ucontext|unistd|wchar)\.h")
+    r"|ucontext|unistd|unwind|wchar)\.h")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:<([^>]+)>|"([^"]+)")', re.MULTILINE)
 
