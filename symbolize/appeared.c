@@ -86,10 +86,11 @@ static int open_mapped_now(const struct search *search, const struct dp_maps_lin
 	struct dp_maps_line now = *line;
 	pid_t tid = search->pid;
 	size_t n_bytes;
-	int fd;
+	int fd, r = dp_proc_read_maps(search->pid, ret_text, &n_bytes, &tid);
 
-	if (dp_proc_read_maps(search->pid, ret_text, &n_bytes, &tid) == 0 &&
-	    !find_line(*ret_text, n_bytes, line->start, &now))
+	if (r == -ENOMEM)
+		return r;
+	if (r == 0 && !find_line(*ret_text, n_bytes, line->start, &now))
 		return -ENOENT;
 	if (!has_build_id(search) && !same_path(&now, line))
 		return -ESTALE;
@@ -138,9 +139,11 @@ int dp_appeared_open(struct dp_modules *modules, pid_t pid, const struct dp_maps
 			return 0;
 	}
 	fd = open_mapped_now(&search, line, &now, &text);
-	if (fd < 0 && fd != -EMFILE && fd != -ENFILE)
+	if (fd < 0 && fd != -EMFILE && fd != -ENFILE && fd != -ENOMEM)
 		fd = open_path(&search, line);
-	if (fd < 0)
+	if (fd == -ENOMEM)
+		r = fd;
+	else if (fd < 0)
 		r = add_opaque(&search, line, -fd, ret_module);
 	else
 		r = dp_modules_add_file(modules, fd, now.path, now.path_bytes, ret_module);
