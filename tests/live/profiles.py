@@ -303,6 +303,20 @@ def impossible_frames(profile):
     return sorted(found, key=str)
 
 
+# What stands outermost in a stack of which not all is known.
+MARKS = {"[stack cut short]", "[frames guessed]", "[no unwind tables]", "[stack not understood]"}
+
+
+def marked(profile):
+    """The first two values (count; bytes or delay) of the samples whose stacks carry a mark."""
+    sums = [0, 0]
+    for sample in profile.samples:
+        root = sample.locations[-1]
+        if root.mapping_id == 0 and root.lines and root.lines[0].function in MARKS:
+            sums = [total + value for total, value in zip(sums, sample.values)]
+    return sums
+
+
 def is_behind_call(code, offset):
     return any(
         offset - start + address in code.returns

@@ -41,8 +41,9 @@ class ContentionServersTest(test_servers.ServerTest):
         for name, files in paths.items():
             self.assertGreaterEqual(len(files), n_least, name)
             total = 0
-            for path in files:
-                profile = Profile(path)
+            profiles = [Profile(path) for path in files]
+            self.assert_whole(profiles)
+            for path, profile in zip(files, profiles):
                 self.assertEqual(profile.types, TYPES[name])
                 for sample in profile.samples:
                     self.assertTrue(all(value >= 0 for value in sample.values), sample)

@@ -15,7 +15,7 @@ import subprocess
 
 import test_servers
 from harness import PATIENCE_S, TARGETS, LineReader, code_mappings, main, poll, process_state
-from profiles import impossible_frames
+from profiles import MARKS, impossible_frames
 
 # struct reference.
 N_SLOTS, N_FRAMES = 65536, 8 << 20
@@ -31,8 +31,6 @@ ALLOCATORS = {
 
 # read, poll, select, futex, epoll_wait, pselect6, ppoll, epoll_pwait. Source: asm/unistd_64.h.
 SLEEPS = {"0", "7", "23", "202", "232", "270", "271", "281"}
-
-MARKS = {"[stack cut short]", "[frames guessed]", "[no unwind tables]", "[stack not understood]"}
 
 
 class Reference:

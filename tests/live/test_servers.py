@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 
 from harness import PATIENCE_S, LiveTest, main, poll, process_state
-from profiles import HEAP_TYPES, Raw, go_pprof
+from profiles import HEAP_TYPES, Raw, go_pprof, impossible_frames, marked
 
 
 def connect(path):
@@ -75,6 +75,15 @@ class ServerTest(LiveTest):
         self.targets.append(server)
         return server
 
+    def assert_whole(self, profiles):
+        """99.5 % of all samples reach the outermost frame, by count and by value; no frame is impossible."""
+        for profile in profiles:
+            self.assertEqual(impossible_frames(profile), [])
+        for i in range(2):
+            n_all = sum(profile.totals()[i] for profile in profiles)
+            n_marked = sum(marked(profile)[i] for profile in profiles)
+            self.assertLessEqual(n_marked, 0.005 * n_all, [profile.comments for profile in profiles])
+
 
 class ServersTest(ServerTest):
     def check_files(self, profiler, n_least):
@@ -84,6 +93,7 @@ class ServersTest(ServerTest):
         self.assertGreaterEqual(len(paths), n_least)
         busy = [profile for profile in profiles if profile.totals()[1] > 0]
         self.assertGreaterEqual(len(busy), n_least - 1)
+        self.assert_whole(profiles)
         for profile in profiles:
             self.assertEqual(profile.types, HEAP_TYPES)
             for sample in profile.samples:
