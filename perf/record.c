@@ -28,6 +28,9 @@ struct parts {
 	struct dp_user_state user;
 };
 
+/* In the place of a stack's size: it was so large, and is not there. */
+#define LEFT_OUT (UINT64_C(1) << 63)
+
 /* Bytes of the parts whose length never varies. */
 enum { BYTES_tid = 8, BYTES_time = 8, BYTES_id = 8 };
 #define ADD_BYTES(suffix, name) +BYTES_##name
@@ -128,6 +131,11 @@ static int read_user_stack(struct cursor *c, struct dp_user_state *user)
 
 	if (copy(c, &n_bytes, sizeof(n_bytes)))
 		return -EBADMSG;
+	if (n_bytes & LEFT_OUT) {
+		user->left_out = true;
+		user->asked_bytes = (uint32_t)n_bytes;
+		return 0;
+	}
 	if (n_bytes == 0)
 		return 0;
 	stack = take(c, n_bytes);
@@ -423,6 +431,28 @@ int dp_record_parse(const struct dp_record_layout *layout, const void *bytes, si
 	if (r == 0)
 		*ret = event;
 	return r;
+}
+
+size_t dp_record_leave_out_stack(const void *bytes, const struct dp_event *event, void *ret,
+				 size_t max_bytes)
+{
+	const struct dp_user_state *user = dp_event_user(event);
+	struct perf_event_header header;
+	uint64_t size;
+	size_t n;
+
+	if (!user || !user->stack)
+		return 0;
+	n = (size_t)(user->stack - (const uint8_t *)bytes); /* up to the stack, its size included */
+	if (n > max_bytes || n > UINT16_MAX)
+		return 0;
+	memcpy(ret, bytes, n);
+	memcpy(&header, bytes, sizeof(header));
+	header.size = (uint16_t)n;
+	memcpy(ret, &header, sizeof(header));
+	size = user->asked_bytes | LEFT_OUT;
+	memcpy((uint8_t *)ret + n - sizeof(size), &size, sizeof(size));
+	return n;
 }
 
 int dp_record_time(const void *bytes, size_t n_bytes, uint64_t *ret_ns)

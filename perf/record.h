@@ -39,6 +39,7 @@ struct dp_user_state {
 	uint64_t regs[DP_USER_REGS];
 	const uint8_t *stack; /* from the stack pointer up; NULL if there is none */
 	size_t stack_bytes;
+	bool left_out;		   /* there was a copy, see dp_record_leave_out_stack() */
 	uint32_t asked_bytes;	   /* how much of the stack the event was opened to copy */
 	const uint64_t *callchain; /* user addresses, leaf first, markers included */
 	size_t n_callchain;
@@ -178,6 +179,16 @@ struct dp_record_layout {
  */
 int dp_record_parse(const struct dp_record_layout *layout, const void *bytes, size_t n_bytes,
 		    struct dp_event *ret);
+
+/*
+ * Writes the record that @event was parsed from again, without its copy of the stack, for where the
+ * sample is wanted and the copy is not; parsed, it is the same but for that, and left_out is set.
+ *
+ * @bytes: the record. @ret: room for @max_bytes, 8-byte aligned. Neither blocks nor allocates.
+ * Returns how long it is; 0 if there is no copy to be left out or no room.
+ */
+size_t dp_record_leave_out_stack(const void *bytes, const struct dp_event *event, void *ret,
+				 size_t max_bytes);
 
 /*
  * Finds a record's time stamp without parsing the rest, for putting records in order; where

@@ -27,6 +27,9 @@
 /* Events closed between two looks at the rings: a close takes up to a millisecond. */
 #define CLOSES_PER_ROUND 32
 
+/* A record has less than 64 KiB, so the kernel copies less where more is asked for. */
+#define MAX_COPY_BYTES 32768
+
 /* Longer than it takes to create a thread. */
 #define ENABLE_AGAIN_NS 10000000
 
@@ -51,13 +54,42 @@ struct dp_sampler {
 	struct dp_twins twins;
 	uint64_t retired_hits[DP_N_SORTS], retired_lost[DP_N_SORTS]; /* of sets no longer read */
 	struct dp_rings rings;
-	uint64_t round_ns;   /* start of the last round */
-	uint64_t horizon_ns; /* start of the one before */
-	uint64_t given_ns;   /* all that is older has been given */
+	uint64_t round_ns;			/* start of the last round */
+	uint64_t horizon_ns;			/* start of the one before */
+	uint64_t given_ns;			/* all that is older has been given */
+	_Alignas(uint64_t) uint8_t slim[16384]; /* a record without its copy of the stack */
 	unsigned n_enable_again;
 	uint64_t enabled_ns; /* last */
 	struct dp_sampler_stats stats;
 };
+
+/* What a record with a copy of the stack has at least. */
+static size_t smallest_copy(const struct dp_sampler *sampler)
+{
+	if (sampler->takeover != TAKEOVER_NONE &&
+	    sampler->old_stack_bytes < sampler->options.stack_bytes)
+		return sampler->old_stack_bytes;
+	return sampler->options.stack_bytes < MAX_COPY_BYTES ? sampler->options.stack_bytes
+							     : MAX_COPY_BYTES;
+}
+
+/* Leaves the copy of the stack out of @record if it is not wanted. Returns what is to be kept. */
+static const void *slim(struct dp_sampler *sampler, const void *record, size_t *n_bytes)
+{
+	size_t n_slim;
+	struct dp_event event;
+
+	if (!sampler->options.wants_stack || *n_bytes < smallest_copy(sampler) ||
+	    dp_record_parse(&sampler->layout, record, *n_bytes, &event) != 0 ||
+	    event.type != DP_EVENT_ALLOC_ENTRY || !event.entry.user.stack ||
+	    sampler->options.wants_stack(sampler->options.context, &event))
+		return record;
+	n_slim = dp_record_leave_out_stack(record, &event, sampler->slim, sizeof(sampler->slim));
+	if (n_slim == 0)
+		return record;
+	*n_bytes = n_slim;
+	return sampler->slim;
+}
 
 static void read_ring(struct dp_sampler *sampler, size_t i)
 {
@@ -69,9 +101,12 @@ static void read_ring(struct dp_sampler *sampler, size_t i)
 
 	dp_ring_refresh(ring);
 	while ((r = dp_ring_next(ring, &record, &n_bytes)) != 0) {
-		if (r < 0 || dp_record_time(record, n_bytes, &time_ns) < 0)
+		if (r < 0 || dp_record_time(record, n_bytes, &time_ns) < 0) {
 			sampler->stats.n_malformed++;
-		else if (dp_merge_push(sampler->merge, (unsigned)i, record, n_bytes, time_ns) < 0)
+			continue;
+		}
+		record = slim(sampler, record, &n_bytes);
+		if (dp_merge_push(sampler->merge, (unsigned)i, record, n_bytes, time_ns) < 0)
 			sampler->stats.n_dropped++;
 	}
 	dp_ring_release(ring);

@@ -33,8 +33,15 @@ struct dp_sampler_options {
 	bool contention;  /* futex calls and wake-ups too, with registers and a copy of the stack */
 	bool heap_stacks; /* allocations come with these too, instead of the callchain alone */
 	uint32_t stack_bytes; /* of each copy; a multiple of 8 below 64 KiB; 0: 8 KiB */
-	pid_t except_tid;     /* a thread of the process that is left out; 0: none */
-	size_t ring_bytes;    /* per CPU, a power of two; 0: chosen from the number of CPUs */
+	/*
+	 * Asked of every allocation that brings a copy, as it is read and before it is put in
+	 * order: whether the copy is wanted. Else it is left out (user.left_out), which saves most
+	 * of the work. NULL: always.
+	 */
+	bool (*wants_stack)(void *context, const struct dp_event *entry);
+	void *context;
+	pid_t except_tid;  /* a thread of the process that is left out; 0: none */
+	size_t ring_bytes; /* per CPU, a power of two; 0: chosen from the number of CPUs */
 };
 
 /*

@@ -76,7 +76,6 @@ bool dp_heap_draw(struct dp_heap *heap, uint64_t size)
 {
 	double n_bytes = (double)(size ? size : 1); /* as dp_scale_probability() has it */
 
-	heap->stats.n_seen++;
 	if (heap->rate_bytes > 1) {
 		if (heap->countdown_bytes > n_bytes) {
 			heap->countdown_bytes -= n_bytes;
@@ -87,8 +86,13 @@ bool dp_heap_draw(struct dp_heap *heap, uint64_t size)
 		heap->countdown_bytes =
 			dp_random_exponential(&heap->random, (double)heap->rate_bytes);
 	}
-	heap->stats.n_sampled++;
 	return true;
+}
+
+void dp_heap_count_drawn(struct dp_heap *heap, bool sampled)
+{
+	heap->stats.n_seen++;
+	heap->stats.n_sampled += sampled;
 }
 
 static fixed_point to_fixed(double x)

@@ -22,7 +22,7 @@ struct dp_heap_options {
 };
 
 struct dp_heap_stats {
-	uint64_t n_seen;	  /* allocations that dp_heap_draw() decided on */
+	uint64_t n_seen;	  /* allocations that were drawn, see dp_heap_count_drawn() */
 	uint64_t n_sampled;	  /* of these, kept */
 	uint64_t n_frees;	  /* of addresses that were live samples, by realloc too */
 	uint64_t n_frees_unknown; /* of addresses that were not (not sampled, or older than the
@@ -51,6 +51,9 @@ void dp_heap_free_all(struct dp_heap *heap); /* NULL is allowed */
  * order.
  */
 bool dp_heap_draw(struct dp_heap *heap, uint64_t size);
+
+/* Counts an allocation that was drawn, and what came of it. */
+void dp_heap_count_drawn(struct dp_heap *heap, bool sampled);
 
 /*
  * A sampled allocation succeeded: counts 1/p objects and size/p bytes to @stack and tracks the

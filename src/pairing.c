@@ -119,13 +119,40 @@ static size_t count_alive(const struct dp_pending_thread *thread, const struct d
 	return n;
 }
 
-/* An outermost call begins: the only one that is drawn, and that takes the old object away. */
+/*
+ * Draws an outermost call. One that brought a copy of its stack was drawn when it was read: where
+ * the draw was lost, so was the copy (dp_pairing_wants_stack()).
+ */
+static bool is_sampled(struct dp_pairing *pairing, const struct dp_event *event, uint64_t size)
+{
+	const struct dp_user_state *user = &event->entry.user;
+	bool sampled;
+
+	if (size == UINT64_MAX)
+		return false;
+	if (user->asked_bytes > 0)
+		sampled = !user->left_out;
+	else
+		sampled = dp_heap_draw(pairing->heap, size);
+	dp_heap_count_drawn(pairing->heap, sampled);
+	return sampled;
+}
+
+bool dp_pairing_wants_stack(struct dp_pairing *pairing, const struct dp_event *event,
+			    const struct dp_alloc_function *function)
+{
+	uint64_t size = dp_alloc_size(function, event->entry.args);
+
+	return size != UINT64_MAX && dp_heap_draw(pairing->heap, size);
+}
+
+/* An outermost call begins: the only one that counts, and that takes the old object away. */
 static void enter(struct dp_pairing *pairing, struct dp_pending_thread *thread,
 		  const struct dp_event *event, const struct dp_alloc_function *function)
 {
 	thread->size = dp_alloc_size(function, event->entry.args);
 	thread->n_nested = 0;
-	thread->sampled = thread->size != UINT64_MAX && dp_heap_draw(pairing->heap, thread->size);
+	thread->sampled = is_sampled(pairing, event, thread->size);
 	if (thread->sampled)
 		thread->stack = pairing->intern(pairing->context, event);
 	thread->taken =

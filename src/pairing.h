@@ -50,6 +50,13 @@ int dp_pairing_new(struct dp_pairing **ret, struct dp_heap *heap, size_t max_thr
 void dp_pairing_free(struct dp_pairing *pairing);
 
 /*
+ * Draws an ALLOC_ENTRY event of @function that has been read and brings a copy of its stack:
+ * whether that is to be kept until the event's turn comes. To be asked once of each, in any order.
+ */
+bool dp_pairing_wants_stack(struct dp_pairing *pairing, const struct dp_event *event,
+			    const struct dp_alloc_function *function);
+
+/*
  * An ALLOC_ENTRY event of @function, which is not of kind DP_ALLOC_FREE. Returns 0, or -ENOMEM: the
  * call is not tracked (n_no_room).
  */

@@ -129,11 +129,23 @@ static int open_tables(struct dp_session *session)
 	return r;
 }
 
+/* dp_sampler_options.wants_stack */
+static bool wants_stack(void *context, const struct dp_event *event)
+{
+	struct dp_session *session = context;
+	const struct dp_probe *probe = dp_probes_at(
+		session->probes, dp_space_frame(session->space, event->entry.probe_avma));
+
+	return !probe || dp_pairing_wants_stack(session->pairing, event, probe->function);
+}
+
 static int open_sampler(struct dp_session *session, struct dp_error *err)
 {
 	struct dp_sampler_options options = {.pid = session->options.pid,
 					     .contention = session->options.contention,
 					     .heap_stacks = session->options.heap_unwound,
+					     .wants_stack = wants_stack,
+					     .context = session,
 					     .except_tid = session->options.except_tid};
 	struct dp_probe_site *sites = NULL;
 	const struct dp_probe *list = NULL;
@@ -212,6 +224,18 @@ static int make_pollfds(struct dp_session *session)
 	return 0;
 }
 
+/* What can be done before the first event, so that it does not keep the rings waiting. */
+static int prepare(struct dp_session *session, struct dp_error *err)
+{
+	int r = make_pollfds(session);
+
+	if (r == 0 && (session->options.contention || session->options.heap_unwound))
+		r = dp_unwinder_prepare(session->unwinder);
+	if (r < 0)
+		return dp_error_set(err, r, "pid %d: out of memory", session->options.pid);
+	return 0;
+}
+
 int dp_session_open(struct dp_session **ret, const struct dp_session_options *options,
 		    struct dp_error *err)
 {
@@ -242,7 +266,7 @@ int dp_session_open(struct dp_session **ret, const struct dp_session_options *op
 			"again",
 			options->pid);
 	if (r == 0)
-		r = make_pollfds(session);
+		r = prepare(session, err);
 	if (r < 0)
 		goto out;
 	session->source = (struct dp_report_source){.space = session->space,

@@ -109,6 +109,13 @@ static int open_file(struct dp_cfi *cfi, uint32_t id, const struct dp_cfi_file *
 	return 0;
 }
 
+int dp_cfi_load(struct dp_cfi *cfi, uint32_t id)
+{
+	const struct dp_cfi_file *file;
+
+	return open_file(cfi, id, &file);
+}
+
 /* Keeps a copy of an expression. Returns its number, -ENOENT if it is unusable, or -ENOMEM. */
 static int keep_expression(struct dp_cfi *cfi, const Dwarf_Op *operations, size_t n)
 {

@@ -86,6 +86,11 @@ int dp_cfi_new(struct dp_cfi **ret, const struct dp_modules *modules);
 void dp_cfi_free(struct dp_cfi *cfi);
 
 /*
+ * Reads the CFI of module @id, which is else done at the first address in it. Returns 0 or -ENOMEM.
+ */
+int dp_cfi_load(struct dp_cfi *cfi, uint32_t id);
+
+/*
  * The rule for @frame (src/base/frame.h), a lookup address. Where it is not remembered, blocks on
  * file reads and allocates.
  *

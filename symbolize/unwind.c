@@ -399,6 +399,16 @@ ptrdiff_t dp_unwind(struct dp_unwinder *unwinder, const struct dp_space *space,
 	return (ptrdiff_t)n;
 }
 
+int dp_unwinder_prepare(struct dp_unwinder *unwinder)
+{
+	uint32_t n = dp_modules_count(unwinder->modules);
+	int r = 0;
+
+	for (uint32_t id = 1; r == 0 && id <= n; id++)
+		r = dp_cfi_load(unwinder->cfi, id);
+	return r;
+}
+
 #define N_PLACES 256
 
 int dp_unwinder_keeps_frame_pointers(struct dp_unwinder *unwinder, uint32_t id)

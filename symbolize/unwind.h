@@ -106,6 +106,12 @@ ptrdiff_t dp_unwind(struct dp_unwinder *unwinder, const struct dp_space *space,
 		    struct dp_unwind_result *ret);
 
 /*
+ * Reads the CFI of every module that there is, so that the first stack does not wait for it: some
+ * 0.1 s for a large program. Returns 0 or -ENOMEM.
+ */
+int dp_unwinder_prepare(struct dp_unwinder *unwinder);
+
+/*
  * Whether the code of module @id keeps frame pointers: at most of the places spread over it
  * that have CFI, the caller's frame is found through the frame pointer. Reads the file's CFI.
  * Returns 1, 0 (it does not, or has no CFI to tell), or -ENOMEM.

@@ -77,6 +77,7 @@ static void rate_one_counts_every_object_and_byte(void **state)
 	(void)state;
 	for (uint64_t i = 0; i < 50; i++) {
 		assert_true(dp_heap_draw(heap, i));
+		dp_heap_count_drawn(heap, true);
 		allocate(heap, i, 0x1000 + i * 64);
 	}
 	assert_values(heap, 50, 49 * 50 / 2, 50, 49 * 50 / 2);

@@ -249,6 +249,30 @@ static void no_abi_means_that_no_registers_follow(void **state)
 	expect_stack(&user, 1024, CAPTURED_STACK_BYTES);
 }
 
+static void a_record_can_be_had_again_without_its_stack(void **state)
+{
+	_Alignas(uint64_t) uint8_t slim[sizeof(captured_futex_exit)];
+	struct dp_event whole, out;
+	size_t n;
+
+	(void)state;
+	expect_parsed(CAPTURED(futex_exit), &whole);
+	n = dp_record_leave_out_stack(captured_futex_exit, &whole, slim, sizeof(slim));
+	assert_int_equal(n, USER_STACK);
+	expect_parsed(slim, n, &out);
+	assert_int_equal(out.tid, whole.tid);
+	assert_int_equal(out.time_ns, whole.time_ns);
+	assert_int_equal(out.futex_exit.result, whole.futex_exit.result);
+	assert_memory_equal(out.futex_exit.user.regs, whole.futex_exit.user.regs,
+			    sizeof(whole.futex_exit.user.regs));
+	assert_true(out.futex_exit.user.left_out && !whole.futex_exit.user.left_out);
+	assert_int_equal(out.futex_exit.user.asked_bytes, CAPTURED_STACK_BYTES);
+	assert_null(out.futex_exit.user.stack);
+	/* No room, and nothing left to leave out. */
+	assert_int_equal(dp_record_leave_out_stack(captured_futex_exit, &whole, slim, n - 1), 0);
+	assert_int_equal(dp_record_leave_out_stack(slim, &out, slim, sizeof(slim)), 0);
+}
+
 static void a_stack_of_size_0_has_no_word_for_what_is_valid(void **state)
 {
 	struct dp_user_state user;
@@ -348,6 +372,7 @@ int main(void)
 		cmocka_unit_test(a_built_state_with_the_longest_stack_comes_back),
 		cmocka_unit_test(registers_of_a_32_bit_program_are_not_given),
 		cmocka_unit_test(no_abi_means_that_no_registers_follow),
+		cmocka_unit_test(a_record_can_be_had_again_without_its_stack),
 		cmocka_unit_test(a_stack_of_size_0_has_no_word_for_what_is_valid),
 		cmocka_unit_test(a_stack_longer_than_the_record_is_refused),
 		cmocka_unit_test(more_valid_bytes_than_were_copied_are_refused),

@@ -19,7 +19,7 @@ TYPES = {
     "mutex": [("contentions", "count"), ("delay", "nanoseconds")],
     "block": [("contentions", "count"), ("delay", "nanoseconds")],
 }
-ALL = ("-e", "heap,mutex,block", "-i", "500ms")
+ALL = ("-e", "heap,mutex,block", "-i", "500ms", "--heap-rate", "16KiB")
 EVERY_WAIT = ("--block-rate", "1ns")
 
 
