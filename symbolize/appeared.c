@@ -100,15 +100,20 @@ static int open_mapped_now(const struct search *search, const struct dp_maps_lin
 	return fd;
 }
 
-/* Opens the file at the path that the mapping had. */
+/* Opens the file at the path that the mapping had, also when the process has ended meanwhile. */
 static int open_path(const struct search *search, const struct dp_maps_line *line)
 {
+	int fd, root_fd = dp_modules_root(search->modules);
 	struct dp_maps_line wanted = *line;
 
 	if (!search->identity || line->deleted)
 		return -ENOENT;
 	wanted.inode = has_build_id(search) ? 0 : search->identity->inode;
-	return check_build_id(search, dp_proc_open_path(search->pid, &wanted));
+	fd = check_build_id(search, dp_proc_open_path(search->pid, &wanted));
+	if (fd < 0 && root_fd >= 0)
+		fd = check_build_id(search, dp_proc_open_in_root(root_fd, wanted.path,
+								 wanted.path_bytes, wanted.inode));
+	return fd;
 }
 
 static int add_opaque(const struct search *search, const struct dp_maps_line *line, int open_errno,

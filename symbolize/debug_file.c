@@ -6,17 +6,16 @@
 #include <fcntl.h>
 #include <gelf.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "symbolize/alt_file.h"
+#include "symbolize/proc.h"
 
 /*
  * The one hard idea: libdwfl is given the file that the registry holds open, and a search of our
@@ -99,13 +98,20 @@ static bool belongs(int fd, const struct candidate *candidate)
 	return same;
 }
 
-/* Copies a file that its owner may cut short at any time. Takes @fd over. */
-static int copied(int fd, size_t n_bytes)
+/* Opens a copy of a file inside another root, whose owner may cut it short at any time. */
+static int copy_from_root(int root_fd, const char *path)
 {
-	int copy = n_bytes <= MAX_COPIED_BYTES ? memfd_create("debug", MFD_CLOEXEC) : -1;
-	size_t n_left = n_bytes;
+	int copy = -1, fd = dp_proc_open_in_root(root_fd, path, strlen(path), 0);
+	size_t n_left = 0;
+	struct stat st;
 	ssize_t n = 1;
 
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, &st) == 0 && st.st_size <= MAX_COPIED_BYTES) {
+		copy = memfd_create("debug", MFD_CLOEXEC);
+		n_left = (size_t)st.st_size;
+	}
 	while (copy >= 0 && n_left > 0 && n > 0) {
 		n = sendfile(copy, fd, NULL, n_left);
 		n_left -= n > 0 ? (size_t)n : 0;
@@ -116,27 +122,6 @@ static int copied(int fd, size_t n_bytes)
 		return -1;
 	}
 	return copy;
-}
-
-/*
- * Opens a regular file inside another root: neither links nor ".." lead out of it, and nothing else
- * is opened. Source: openat2(2).
- */
-static int open_in_root(int root_fd, const char *path)
-{
-	const struct open_how how = {.flags = O_PATH | O_CLOEXEC,
-				     .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-	int fd = -1, found = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
-	char again[32];
-	struct stat st;
-
-	if (found < 0)
-		return -1;
-	snprintf(again, sizeof(again), "/proc/self/fd/%d", found);
-	if (fstat(found, &st) == 0 && S_ISREG(st.st_mode))
-		fd = open(again, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	close(found);
-	return fd < 0 ? -1 : copied(fd, (size_t)st.st_size);
 }
 
 static int open_regular(const char *path)
@@ -151,7 +136,7 @@ static int open_regular(const char *path)
 static int try_path(const struct candidate *candidate, const char *path)
 {
 	int fd = candidate->root_fd < 0 ? open_regular(path)
-					: open_in_root(candidate->root_fd, path);
+					: copy_from_root(candidate->root_fd, path);
 
 	if (fd >= 0 && !belongs(fd, candidate)) {
 		close(fd);
@@ -211,7 +196,23 @@ static int find_by_build_id(const struct candidate *candidate)
 	return try_path(candidate, path);
 }
 
-/* The same in the target's root. */
+/*
+ * What @file_name is called inside the root: of a process that has changed its root but shares our
+ * mounts, the kernel shows paths as we see them.
+ */
+static const char *name_in_root(int root_fd, const char *file_name)
+{
+	char link[32], root[PATH_MAX];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", root_fd);
+	n = readlink(link, root, sizeof(root));
+	if (n > 1 && strncmp(file_name, root, (size_t)n) == 0 && file_name[n] == '/')
+		return file_name + n;
+	return file_name;
+}
+
+/* By build-id and by link, in the target's root. */
 static int find_in_root(const struct dp_debug_file *file, struct candidate candidate,
 			const char *file_name)
 {
@@ -220,13 +221,11 @@ static int find_in_root(const struct dp_debug_file *file, struct candidate candi
 	candidate.root_fd = file->root_fd;
 	fd = find_by_build_id(&candidate);
 	if (fd < 0 && file_name && candidate.link)
-		fd = find_by_link(&candidate, file_name);
+		fd = find_by_link(&candidate, name_in_root(file->root_fd, file_name));
 	return fd;
 }
 
-/*
- * libdwfl also asks here for the alternate file of dwz, with a CRC of 0.
- */
+/* libdwfl also asks here for the alternate file of dwz, with a CRC of 0. */
 static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base,
 			  const char *file_name, const char *link, GElf_Word crc,
 			  char **ret_file_name)

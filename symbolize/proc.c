@@ -169,6 +169,26 @@ int dp_proc_open_root(pid_t tid)
 	return fd;
 }
 
+int dp_proc_open_in_root(int root_fd, const char *path, size_t path_bytes, uint64_t inode)
+{
+	const struct open_how how = {.flags = O_PATH | O_CLOEXEC,
+				     .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+	char text[PATH_MAX], again[32];
+	int found, fd;
+
+	if (path_bytes >= sizeof(text))
+		return -ENAMETOOLONG;
+	memcpy(text, path, path_bytes);
+	text[path_bytes] = '\0';
+	found = (int)syscall(SYS_openat2, root_fd, text, &how, sizeof(how));
+	if (found < 0)
+		return -errno;
+	snprintf(again, sizeof(again), "/proc/self/fd/%d", found);
+	fd = open_regular(again, inode);
+	close(found);
+	return fd;
+}
+
 int dp_proc_read_memory(pid_t tid, uint64_t avma, size_t n_bytes, void **ret)
 {
 	char path[64];

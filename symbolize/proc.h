@@ -48,6 +48,12 @@ int dp_proc_open_path(pid_t tid, const struct dp_maps_line *line);
 int dp_proc_open_root(pid_t tid);
 
 /*
+ * Opens the regular file at @path inside a root directory, also when the process that it was of is
+ * gone: neither links nor ".." lead out of it. @inode: as above. Source: openat2(2).
+ */
+int dp_proc_open_in_root(int root_fd, const char *path, size_t path_bytes, uint64_t inode);
+
+/*
  * Copies @n_bytes (at most 1 MiB) of the process's memory at @avma.
  *
  * *@ret is to be freed with free(). Returns 0, -E2BIG, -ENOMEM, or a negative errno when not all of

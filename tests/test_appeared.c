@@ -21,6 +21,9 @@
 #define AVMA UINT64_C(0x400000000)
 #define N_BYTES 8192u
 
+/* Above every pid. Source: the kernel's include/linux/threads.h, PID_MAX_LIMIT. */
+#define NO_PID (1 << 22)
+
 struct build_id {
 	uint8_t bytes[DP_MODULE_BUILD_ID_MAX];
 	size_t n;
@@ -204,6 +207,23 @@ static void appeared_file_without_build_id_must_have_the_path_or_the_inode(void 
 	assert_int_equal(info_of(told("a", NULL, inode_of("a"))).kind, DP_MODULE_ELF);
 }
 
+static void appeared_file_of_a_process_that_has_ended_is_found_in_its_root(void **state)
+{
+	struct build_id a = build_id_of(oracle_sample("calls-dwarf4"));
+	const struct dp_file_identity identity = {.build_id = a.bytes, .build_id_bytes = a.n};
+	const struct dp_maps_line line = {
+		.start = AVMA, .end = AVMA + N_BYTES, .path = "/a", .path_bytes = 2};
+	uint32_t module = 0;
+
+	(void)state;
+	put("calls-dwarf4", "a");
+	assert_int_equal(dp_appeared_open(modules, NO_PID, &line, &identity, &module), 0);
+	assert_int_equal(info_of(module).kind, DP_MODULE_OPAQUE);
+	dp_modules_set_root(modules, open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC));
+	assert_int_equal(dp_appeared_open(modules, NO_PID, &line, &identity, &module), 0);
+	assert_is(module, &a);
+}
+
 static int open_again(void)
 {
 	const char *path = path_of("a");
@@ -238,6 +258,7 @@ int main(void)
 		TEST(appeared_file_that_was_seen_before_is_known_without_a_look),
 		TEST(appeared_file_goes_by_the_path_that_the_process_knows),
 		TEST(appeared_file_without_build_id_must_have_the_path_or_the_inode),
+		TEST(appeared_file_of_a_process_that_has_ended_is_found_in_its_root),
 		TEST(appeared_leaves_all_as_it_was_when_memory_is_out),
 	};
 

@@ -104,10 +104,11 @@ class PlacesTest(LiveTest):
     def in_namespace(self, script):
         """A prefix for a program that a tmpfs on `inside` is mounted for, and what `script` does there.
 
-        The outside sees an empty directory.
+        Outside there are other files under the same names.
         """
         inside = self.place("inside")
-        os.makedirs(inside, exist_ok=True)
+        self.copy("place_b.so", "inside/places")
+        split_debug(self.copy("place_c.so", "inside/place_a.so"), f"{inside}/place_a.so.debug")
         return inside, in_own_mounts(
             f"mount -t tmpfs dp-places {inside}\n"
             f"cp {TARGETS}/places {TARGETS}/place_a.so {inside}\n{script}"
@@ -119,7 +120,6 @@ class PlacesTest(LiveTest):
             target, profiler = self.start(
                 stacks, "places", path=f"{inside}/places", prefix=prefix
             )
-            self.assertEqual(os.listdir(inside), [])
             target.ask("direct 20")
             target.ask(f"open 0 {inside}/place_a.so")
             target.ask("run 0 30")
@@ -176,6 +176,34 @@ class PlacesTest(LiveTest):
             target.ask("open 0 /opt/place_a.so")
             target.ask("run 0 30")
             self.check(target, profiler)
+
+        self.each(test)
+
+    def test_another_root_when_its_process_has_ended(self):
+        """Names are asked for after the exit: its files, and its debug files, are still found."""
+        root = self.place("root")
+        for path in shared_objects(os.path.join(TARGETS, "places")):
+            os.makedirs(os.path.dirname(root + path), exist_ok=True)
+            shutil.copy(path, root + path)
+        program = self.copy("places", "root/bin/places")
+        library = self.copy("place_a.so", "root/opt/place_a.so")
+        os.makedirs(f"{root}/usr/lib/debug/bin")
+        split_debug(program, f"{root}/usr/lib/debug/bin/places.debug")
+        run("objcopy", f"--add-gnu-debuglink={root}/usr/lib/debug/bin/places.debug", program)
+        split_debug(library, f"{root}/opt/place_a.so.debug")
+        run("objcopy", f"--add-gnu-debuglink={root}/opt/place_a.so.debug", library)
+
+        def test(stacks):
+            target, profiler = self.start(
+                stacks, "places", path="/bin/places", prefix=("chroot", root), interval="1h"
+            )
+            target.ask("direct 20")
+            target.ask("open 0 /opt/place_a.so")
+            target.ask("run 0 30")
+            expected = expected_stacks(target.ask("report"))
+            self.assertEqual(target.quit(), 0)
+            self.assertEqual(profiler.wait(), 0, profiler.stderr)
+            self.assert_stacks(self.stacks(profiler), expected)
 
         self.each(test)
 
