@@ -2,12 +2,12 @@
 #include "symbolize/alt_file.h"
 
 #include <elfutils/libdwelf.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "symbolize/debug_path.h"
 
 /*
  * The one hard idea: libdw would look for the alternate file itself, but beside a file that it has
@@ -29,17 +29,16 @@ static bool has_build_id(int fd, const void *wanted, ssize_t wanted_bytes)
 	return same;
 }
 
-int dp_alt_file_open(Dwfl_Module *module, const char *file_name, const char *link)
+int dp_alt_file_open(Dwfl_Module *module, int root_fd, const char *file_name, const char *link)
 {
-	const char *slash = strrchr(file_name, '/'), *name;
+	const char *slash = file_name ? strrchr(file_name, '/') : NULL, *name;
 	char path[PATH_MAX];
 	const void *build_id;
 	ssize_t build_id_bytes;
 	Dwarf_Addr bias;
-	struct stat st;
 	int fd, n;
 
-	if (file_name[0] != '/')
+	if (link[0] != '/' && (!slash || file_name[0] != '/'))
 		return -1;
 	build_id_bytes =
 		dwelf_dwarf_gnu_debugaltlink(dwfl_module_getdwarf(module, &bias), &name, &build_id);
@@ -48,9 +47,9 @@ int dp_alt_file_open(Dwfl_Module *module, const char *file_name, const char *lin
 	n = link[0] == '/' ? snprintf(path, sizeof(path), "%s", link)
 			   : snprintf(path, sizeof(path), "%.*s/%s", (int)(slash - file_name),
 				      file_name, link);
-	if (n < 0 || (size_t)n >= sizeof(path) || stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+	if (n < 0 || (size_t)n >= sizeof(path))
 		return -1;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	fd = dp_debug_path_open(root_fd, path);
 	if (fd >= 0 && !has_build_id(fd, build_id, build_id_bytes)) {
 		close(fd);
 		return -1;

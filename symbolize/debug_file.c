@@ -9,13 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "symbolize/alt_file.h"
-#include "symbolize/proc.h"
+#include "symbolize/debug_path.h"
 
 /*
  * The one hard idea: libdwfl is given the file that the registry holds open, and a search of our
@@ -29,14 +26,12 @@
  * the target's own root, where nobody need be so careful, is copied too.
  */
 
-/* A debug file in the target's root is not taken if it is larger. */
-#define MAX_COPIED_BYTES (1u << 30)
-
 struct candidate {
 	Dwfl_Module *module;
 	int root_fd; /* where paths begin; -1: our own root */
 	const char *link;
 	GElf_Word crc;
+	char **ret_file_name; /* libdwfl's: where its alternate file is looked for */
 };
 
 static int find_elf(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base,
@@ -98,50 +93,16 @@ static bool belongs(int fd, const struct candidate *candidate)
 	return same;
 }
 
-/* Opens a copy of a file inside another root, whose owner may cut it short at any time. */
-static int copy_from_root(int root_fd, const char *path)
-{
-	int copy = -1, fd = dp_proc_open_in_root(root_fd, path, strlen(path), 0);
-	size_t n_left = 0;
-	struct stat st;
-	ssize_t n = 1;
-
-	if (fd < 0)
-		return -1;
-	if (fstat(fd, &st) == 0 && st.st_size <= MAX_COPIED_BYTES) {
-		copy = memfd_create("debug", MFD_CLOEXEC);
-		n_left = (size_t)st.st_size;
-	}
-	while (copy >= 0 && n_left > 0 && n > 0) {
-		n = sendfile(copy, fd, NULL, n_left);
-		n_left -= n > 0 ? (size_t)n : 0;
-	}
-	close(fd);
-	if (copy >= 0 && n_left > 0) {
-		close(copy);
-		return -1;
-	}
-	return copy;
-}
-
-static int open_regular(const char *path)
-{
-	struct stat st;
-
-	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
-		return -1;
-	return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-}
-
 static int try_path(const struct candidate *candidate, const char *path)
 {
-	int fd = candidate->root_fd < 0 ? open_regular(path)
-					: copy_from_root(candidate->root_fd, path);
+	int fd = dp_debug_path_open(candidate->root_fd, path);
 
 	if (fd >= 0 && !belongs(fd, candidate)) {
 		close(fd);
 		return -1;
 	}
+	if (fd >= 0)
+		*candidate->ret_file_name = strdup(path);
 	return fd;
 }
 
@@ -214,14 +175,18 @@ static const char *name_in_root(int root_fd, const char *file_name)
 
 /* By build-id and by link, in the target's root. */
 static int find_in_root(const struct dp_debug_file *file, struct candidate candidate,
-			const char *file_name)
+			const char *file_name, bool is_alternate)
 {
 	int fd;
 
 	candidate.root_fd = file->root_fd;
+	if (file_name)
+		file_name = name_in_root(file->root_fd, file_name);
+	if (is_alternate)
+		return dp_alt_file_open(candidate.module, file->root_fd, file_name, candidate.link);
 	fd = find_by_build_id(&candidate);
 	if (fd < 0 && file_name && candidate.link)
-		fd = find_by_link(&candidate, name_in_root(file->root_fd, file_name));
+		fd = find_by_link(&candidate, file_name);
 	return fd;
 }
 
@@ -231,17 +196,17 @@ static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name
 			  char **ret_file_name)
 {
 	const struct dp_debug_file *file = *userdata;
-	struct candidate candidate = {module, -1, link, crc};
+	struct candidate candidate = {module, -1, link, crc, ret_file_name};
 	int fd = dwfl_build_id_find_debuginfo(module, userdata, name, base, file_name, link, crc,
 					      ret_file_name);
 	bool is_alternate = link && crc == 0;
 
-	if (fd < 0 && file_name && link && is_alternate)
-		fd = dp_alt_file_open(module, file_name, link);
+	if (fd < 0 && is_alternate)
+		fd = dp_alt_file_open(module, -1, file_name, link);
 	if (fd < 0 && file_name && link && !is_alternate)
 		fd = find_by_link(&candidate, file_name);
-	if (fd < 0 && file && file->root_fd >= 0 && !is_alternate)
-		fd = find_in_root(file, candidate, file_name);
+	if (fd < 0 && file && file->root_fd >= 0)
+		fd = find_in_root(file, candidate, file_name, is_alternate);
 	if (fd < 0 && file && file->separate)
 		fd = duplicate(is_alternate ? file->separate->alt_fd : file->separate->debug_fd);
 	return fd;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 #include <cmocka.h>
 
 #include "src/base/frame.h"
+#include "symbolize/module_registry.h"
 #include "symbolize/symbolizer.h"
 #include "tests/sym_oracle.h"
 
@@ -48,8 +50,10 @@ static size_t count_calls(const struct place *place)
 	char path[128];
 	uint32_t module;
 
-	snprintf(path, sizeof(path), "%s/program", place->directory);
 	assert_int_equal(dp_modules_new(&modules), 0);
+	snprintf(path, sizeof(path), "%s/root", place->directory);
+	dp_modules_set_root(modules, open(path, O_PATH | O_DIRECTORY | O_CLOEXEC));
+	snprintf(path, sizeof(path), "%s/program", place->directory);
 	assert_int_equal(dp_symbolizer_new(&symbolizer, modules), 0);
 	module = oracle_add_module(modules, path);
 	assert_true(function->size_bytes > 0);
@@ -122,6 +126,30 @@ static void alternate_file_may_be_a_directory_or_a_pipe(void **state)
 	place_remove(&place);
 }
 
+/* Both in the target's root alone: the debug file by build-id, its alternate file relative to it.
+ */
+static void alternate_file_is_found_in_the_target_s_root(void **state)
+{
+	struct place place = place_new();
+	size_t n_without;
+
+	(void)state;
+	free(oracle_run("cd '%s' && id=$(readelf -n program | sed -n 's/ *Build ID: //p') && "
+			"dir=root/usr/lib/debug/.build-id/$(echo $id | cut -c1-2) && "
+			"mkdir -p $dir && ln -s $dir by-id && "
+			"objcopy --only-keep-debug program $dir/$(echo $id | cut -c3-).debug && "
+			"strip --strip-debug -R .gnu_debugaltlink program",
+			place.directory));
+	n_without = count_calls(&place);
+	free(oracle_run("cp '%s' '%s/by-id/templates-dwz.common'", oracle_sample("templates-other"),
+			place.directory));
+	assert_int_equal(count_calls(&place), n_without);
+	free(oracle_run("cp '%s' '%s/by-id/'", oracle_sample("templates-dwz.common"),
+			place.directory));
+	assert_true(count_calls(&place) > n_without);
+	place_remove(&place);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,6 +157,7 @@ int main(void)
 		cmocka_unit_test(alternate_file_is_found_at_an_absolute_path),
 		cmocka_unit_test(alternate_file_of_another_program_is_refused),
 		cmocka_unit_test(alternate_file_may_be_a_directory_or_a_pipe),
+		cmocka_unit_test(alternate_file_is_found_in_the_target_s_root),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
