@@ -42,7 +42,8 @@ class ContentionServersTest(test_servers.ServerTest):
             self.assertGreaterEqual(len(files), n_least, name)
             total = 0
             profiles = [Profile(path) for path in files]
-            self.assert_whole(profiles)
+            # In the first, copies of stacks grow to what the process needs.
+            self.assert_whole(profiles[1:])
             for path, profile in zip(files, profiles):
                 self.assertEqual(profile.types, TYPES[name])
                 for sample in profile.samples:
@@ -170,8 +171,7 @@ class ContentionServersTest(test_servers.ServerTest):
         self.assertRegex(tops["block"], "pthread_cond_wait|pthread_cond_timedwait")
         self.assertRegex(tops["mutex"], "pthread_mutex_unlock|pthread_rwlock_unlock")
         self.check_block_against_mutex(profiler, 60, seconds)
-        # A statement is executed on top of large frames: what is copied of the stack often ends among them.
-        self.check_unwound(profiler, "whole", "copy")
+        self.check_unwound(profiler, "whole")
 
     def slap(self):
         output = subprocess.run(
