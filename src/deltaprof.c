@@ -22,75 +22,17 @@
 
 #include "src/base/clock.h"
 #include "src/base/frame.h"
-#include "src/profiler.h"
-#include "src/session.h"
+#include "src/process.h"
 
 /* A ring that fills slowly wakes nobody, so we look this often. */
 #define MAX_SLEEP_MS 100
 #define READER_NICE (-10)
-/* Beside the time between two cuts. */
-#define PATIENCE_NS 2000000000
 #define DEFAULT_HEAP_RATE_BYTES 524288
 #define DEFAULT_BLOCK_RATE_NS 10000
 
 _Static_assert(DELTAPROF_ERROR_BYTES == sizeof(((struct dp_error *)0)->text), "one size of error");
 
-/* Something that the thread is to do. */
-struct call {
-	void (*run)(struct deltaprof *process, void *argument);
-	void *argument;
-	bool done;
-	struct call *next;
-};
-
-struct deltaprof {
-	pid_t pid;
-	bool is_own; /* the process is this one */
-	char comm[DP_COMM_BYTES];
-	pthread_t thread;
-	pthread_mutex_t lock; /* of what follows, up to the blank line */
-	pthread_cond_t changed;
-	struct call *calls, **calls_end;
-	enum deltaprof_state state;
-	bool quit;
-
-	int wake_fd;  /* a call was added, or quit was set */
-	int state_fd; /* the state is no longer RUNNING */
-
-	/* The thread's own. */
-	struct dp_session *session;
-	struct pollfd *pollfds; /* the session's, and last wake_fd */
-	size_t n_pollfds;
-	uint64_t started_ns;
-	uint64_t cut_ns;     /* nothing younger is taken in yet; UINT64_MAX: no limit */
-	uint64_t cut_due_ns; /* when it could be made: it may have been asked for later */
-	uint64_t every_ns;   /* from a cut to the next; 0: there is no next */
-	uint64_t last_cut_ns;
-	uint64_t stopped_ns; /* 0: not stopped */
-
-	pthread_mutex_t profilers_lock;
-	struct profiler *profilers; /* all of them, so that they can be cut together */
-};
-
-/* Both sorts of profiler. */
-struct profiler {
-	struct deltaprof *process;
-	pthread_mutex_t lock; /* held during a whole profile call; of what follows */
-	struct dp_profiler *profiler;
-	bool is_set_aside;     /* a cut's profile, not delivered yet */
-	uint64_t cut_ns;       /* of the last cut that it has taken part in */
-	struct profiler *next; /* in the process's list */
-};
-
-struct deltaprof_heap_profiler {
-	struct profiler base;
-};
-
-struct deltaprof_block_profiler {
-	struct profiler base;
-};
-
-static void set_error(char *error, const struct dp_error *err)
+void dp_process_set_error(char *error, const struct dp_error *err)
 {
 	if (error)
 		memcpy(error, err->text, DELTAPROF_ERROR_BYTES);
@@ -105,9 +47,8 @@ static void signal_fd(int fd)
 		return;
 }
 
-/* Runs @run in the process's thread and waits for it. */
-static void run_in_thread(struct deltaprof *process,
-			  void (*run)(struct deltaprof *process, void *argument), void *argument)
+void dp_process_run(struct deltaprof *process,
+		    void (*run)(struct deltaprof *process, void *argument), void *argument)
 {
 	struct call call = {.run = run, .argument = argument};
 
@@ -121,7 +62,7 @@ static void run_in_thread(struct deltaprof *process,
 	pthread_mutex_unlock(&process->lock);
 }
 
-static void set_state(struct deltaprof *process, enum deltaprof_state state)
+void dp_process_set_state(struct deltaprof *process, enum deltaprof_state state)
 {
 	pthread_mutex_lock(&process->lock);
 	if (process->state == DELTAPROF_RUNNING && state != DELTAPROF_RUNNING) {
@@ -164,59 +105,7 @@ static void tell_state(struct deltaprof *process)
 						      [DP_SESSION_ENDED] = DELTAPROF_ENDED,
 						      [DP_SESSION_EXECED] = DELTAPROF_EXECED};
 
-	set_state(process, states[dp_session_state(process->session)]);
-}
-
-/*
- * Sets aside what a profiler holds up to the cut. @mine: its lock is held already. Returns whether
- * that is done; not while it is being delivered, or waits to be asked for and there is still time.
- */
-static bool set_aside(struct deltaprof *process, struct profiler *profiler, bool mine, bool late)
-{
-	bool done = profiler->cut_ns == process->cut_ns;
-
-	if (done || (!mine && pthread_mutex_trylock(&profiler->lock) != 0))
-		return done;
-	if (!profiler->is_set_aside || late) {
-		profiler->is_set_aside =
-			dp_profiler_collect(profiler->profiler, process->cut_ns) == 0;
-		profiler->cut_ns = process->cut_ns;
-		done = true;
-	}
-	if (!mine)
-		pthread_mutex_unlock(&profiler->lock);
-	return done;
-}
-
-static void set_cut(struct deltaprof *process, uint64_t at_ns)
-{
-	uint64_t now_ns = dp_monotonic_ns();
-
-	process->cut_ns = at_ns;
-	process->cut_due_ns = at_ns > now_ns ? at_ns : now_ns;
-}
-
-/* Whether profiles of the last cut have had their time. */
-static bool is_late(const struct deltaprof *process)
-{
-	uint64_t length_ns = process->cut_ns - process->last_cut_ns;
-
-	return dp_monotonic_ns() - process->cut_due_ns > length_ns + PATIENCE_NS;
-}
-
-/* Once every event before the cut has been taken in: all profilers, and then events go on. */
-static void make_cut(struct deltaprof *process, const struct profiler *mine, bool late)
-{
-	bool all = true;
-
-	pthread_mutex_lock(&process->profilers_lock);
-	for (struct profiler *p = process->profilers; p; p = p->next)
-		all = set_aside(process, p, p == mine, late) && all;
-	pthread_mutex_unlock(&process->profilers_lock);
-	if (!all)
-		return;
-	process->last_cut_ns = process->cut_ns;
-	set_cut(process, process->every_ns ? process->cut_ns + process->every_ns : UINT64_MAX);
+	dp_process_set_state(process, states[dp_session_state(process->session)]);
 }
 
 /* Takes events in as they come, until something is to be done or the process is gone. */
@@ -232,9 +121,9 @@ static void watch(struct deltaprof *process)
 	}
 	poll(process->pollfds, process->n_pollfds, MAX_SLEEP_MS);
 	if (dp_session_pump(process->session, process->cut_ns) < 0)
-		set_state(process, DELTAPROF_FAILED);
+		dp_process_set_state(process, DELTAPROF_FAILED);
 	else if (dp_session_reached(process->session, process->cut_ns))
-		make_cut(process, NULL, is_late(process));
+		dp_cuts_make(process, NULL, dp_cuts_is_late(process));
 }
 
 static void *thread_main(void *argument)
@@ -384,7 +273,7 @@ int deltaprof_attach(struct deltaprof **ret, pid_t pid, const struct deltaprof_o
 	int r = check_options(options, &attach.err);
 
 	if (r < 0) {
-		set_error(error, &attach.err);
+		dp_process_set_error(error, &attach.err);
 		return r;
 	}
 	attach.options = choose_options(pid, options);
@@ -392,7 +281,7 @@ int deltaprof_attach(struct deltaprof **ret, pid_t pid, const struct deltaprof_o
 	if (!process) {
 		r = -ENOMEM;
 		dp_error_set(&attach.err, r, "pid %d: out of memory", pid);
-		set_error(error, &attach.err);
+		dp_process_set_error(error, &attach.err);
 		return r;
 	}
 	process->pid = pid;
@@ -407,13 +296,13 @@ int deltaprof_attach(struct deltaprof **ret, pid_t pid, const struct deltaprof_o
 	r = process->wake_fd < 0 || process->state_fd < 0 ? -errno : start_thread(process);
 	if (r < 0) {
 		dp_error_set(&attach.err, r, "pid %d: starting to profile: %s", pid, strerror(-r));
-		set_error(error, &attach.err);
+		dp_process_set_error(error, &attach.err);
 		free_process(process);
 		return r;
 	}
-	run_in_thread(process, run_attach, &attach);
+	dp_process_run(process, run_attach, &attach);
 	if (attach.r < 0) {
-		set_error(error, &attach.err);
+		dp_process_set_error(error, &attach.err);
 		deltaprof_detach(process);
 		return attach.r;
 	}
@@ -433,38 +322,6 @@ void deltaprof_detach(struct deltaprof *process)
 	free_process(process);
 }
 
-/* Makes the cut now, if its time has come. */
-static void make_due_cut(struct deltaprof *process, bool late)
-{
-	if (process->cut_ns > dp_monotonic_ns())
-		return;
-	if (dp_session_cut(process->session, process->cut_ns) < 0)
-		set_state(process, DELTAPROF_FAILED);
-	else
-		make_cut(process, NULL, late);
-}
-
-struct cuts {
-	uint64_t first_ns, every_ns;
-};
-
-static void run_cut_at(struct deltaprof *process, void *argument)
-{
-	const struct cuts *cuts = argument;
-
-	make_due_cut(process, true);
-	process->every_ns = cuts->first_ns ? cuts->every_ns : 0;
-	set_cut(process, cuts->first_ns ? cuts->first_ns : UINT64_MAX);
-	make_due_cut(process, false);
-}
-
-void deltaprof_cut_at(struct deltaprof *process, uint64_t monotonic_ns, uint64_t every_ns)
-{
-	struct cuts cuts = {monotonic_ns, every_ns};
-
-	run_in_thread(process, run_cut_at, &cuts);
-}
-
 static void run_stop(struct deltaprof *process, void *argument)
 {
 	int *r = argument;
@@ -474,14 +331,14 @@ static void run_stop(struct deltaprof *process, void *argument)
 	process->stopped_ns = dp_monotonic_ns();
 	process->every_ns = 0;
 	process->cut_ns = process->stopped_ns;
-	make_cut(process, NULL, true);
+	dp_cuts_make(process, NULL, true);
 }
 
 int deltaprof_stop(struct deltaprof *process)
 {
 	int r = 0;
 
-	run_in_thread(process, run_stop, &r);
+	dp_process_run(process, run_stop, &r);
 	return r;
 }
 
@@ -548,7 +405,7 @@ void deltaprof_get_stats(struct deltaprof *process, struct deltaprof_stats *ret)
 	struct deltaprof_stats stats;
 	size_t size = ret->size < sizeof(stats) ? ret->size : sizeof(stats);
 
-	run_in_thread(process, run_get_stats, &stats);
+	dp_process_run(process, run_get_stats, &stats);
 	stats.size = size;
 	memcpy(ret, &stats, size);
 }
@@ -595,207 +452,5 @@ void deltaprof_describe(struct deltaprof *process, void (*line)(void *context, c
 {
 	struct describe describe = {.line = line, .context = context};
 
-	run_in_thread(process, run_describe, &describe);
-}
-
-struct make {
-	struct profiler *profiler;
-	enum dp_kind kind;
-	int r;
-};
-
-static void run_make(struct deltaprof *process, void *argument)
-{
-	struct make *make = argument;
-	const struct dp_session_options *options = dp_session_options(process->session);
-
-	make->r = -EINVAL;
-	if (make->kind == DP_KIND_HEAP ? options->heap : options->contention)
-		make->r = dp_profiler_new(&make->profiler->profiler, process->session, make->kind,
-					  process->started_ns);
-}
-
-static int open_profiler(struct profiler *profiler, struct deltaprof *process, enum dp_kind kind)
-{
-	struct make make = {.profiler = profiler, .kind = kind};
-
-	profiler->process = process;
-	pthread_mutex_init(&profiler->lock, NULL);
-	run_in_thread(process, run_make, &make);
-	if (make.r < 0) {
-		pthread_mutex_destroy(&profiler->lock);
-		return make.r;
-	}
-	pthread_mutex_lock(&process->profilers_lock);
-	profiler->next = process->profilers;
-	process->profilers = profiler;
-	pthread_mutex_unlock(&process->profilers_lock);
-	return 0;
-}
-
-static void close_profiler(struct profiler *profiler)
-{
-	struct deltaprof *process = profiler->process;
-	struct profiler **link = &process->profilers;
-
-	pthread_mutex_lock(&process->profilers_lock);
-	while (*link != profiler)
-		link = &(*link)->next;
-	*link = profiler->next;
-	pthread_mutex_unlock(&process->profilers_lock);
-	dp_profiler_free(profiler->profiler);
-	pthread_mutex_destroy(&profiler->lock);
-}
-
-struct build {
-	struct profiler *profiler;
-	uint8_t *data;
-	size_t n_bytes;
-	int r;
-};
-
-/* Up to the cut if its time has come, else up to now. */
-static void collect(struct deltaprof *process, struct build *build)
-{
-	struct profiler *profiler = build->profiler;
-	uint64_t now_ns = process->stopped_ns ? process->stopped_ns : dp_monotonic_ns();
-	bool cut = process->cut_ns <= now_ns;
-
-	build->r = dp_session_cut(process->session, cut ? process->cut_ns : now_ns);
-	if (build->r < 0)
-		set_state(process, DELTAPROF_FAILED);
-	else if (cut)
-		make_cut(process, profiler, is_late(process));
-	if (build->r == 0 && !profiler->is_set_aside)
-		build->r = dp_profiler_collect(profiler->profiler, now_ns);
-}
-
-static void run_collect(struct deltaprof *process, void *argument)
-{
-	struct build *build = argument;
-
-	if (!build->profiler->is_set_aside)
-		collect(process, build);
-	if (build->r == 0 && process->is_own)
-		build->r =
-			dp_profiler_build(build->profiler->profiler, &build->data, &build->n_bytes);
-}
-
-static int build_profile(struct build *build)
-{
-	const struct deltaprof *process = build->profiler->process;
-
-	if (process->is_own || !build->profiler->is_set_aside)
-		run_in_thread(build->profiler->process, run_collect, build);
-	if (build->r == 0 && !process->is_own)
-		build->r =
-			dp_profiler_build(build->profiler->profiler, &build->data, &build->n_bytes);
-	return build->r;
-}
-
-static int deliver(struct profiler *profiler, deltaprof_writer *write, void *context, char *error)
-{
-	struct build build = {.profiler = profiler};
-	struct dp_error err = {""};
-	int r;
-
-	pthread_mutex_lock(&profiler->lock);
-	r = build_profile(&build);
-	if (r < 0) {
-		dp_error_set(&err, r, "pid %d: making a profile: %s", profiler->process->pid,
-			     strerror(-r));
-	} else {
-		r = write(context, build.data, build.n_bytes, err.text);
-		if (r < 0)
-			dp_profiler_abort(profiler->profiler);
-		else
-			dp_profiler_commit(profiler->profiler);
-	}
-	profiler->is_set_aside = false;
-	free(build.data);
-	pthread_mutex_unlock(&profiler->lock);
-	if (r < 0)
-		set_error(error, &err);
-	return r < 0 ? r : 0;
-}
-
-static int64_t start_of(struct profiler *profiler)
-{
-	int64_t start_ns;
-
-	pthread_mutex_lock(&profiler->lock);
-	start_ns = dp_profiler_start_unix_ns(profiler->profiler);
-	pthread_mutex_unlock(&profiler->lock);
-	return start_ns;
-}
-
-int deltaprof_heap_profiler_new(struct deltaprof_heap_profiler **ret, struct deltaprof *process)
-{
-	struct deltaprof_heap_profiler *profiler = calloc(1, sizeof(*profiler));
-	int r = profiler ? open_profiler(&profiler->base, process, DP_KIND_HEAP) : -ENOMEM;
-
-	if (r < 0)
-		free(profiler);
-	else
-		*ret = profiler;
-	return r;
-}
-
-void deltaprof_heap_profiler_free(struct deltaprof_heap_profiler *profiler)
-{
-	if (profiler)
-		close_profiler(&profiler->base);
-	free(profiler);
-}
-
-int deltaprof_heap_profiler_profile(struct deltaprof_heap_profiler *profiler,
-				    deltaprof_writer *write, void *context, char *error)
-{
-	return deliver(&profiler->base, write, context, error);
-}
-
-int64_t deltaprof_heap_profiler_start(struct deltaprof_heap_profiler *profiler)
-{
-	return start_of(&profiler->base);
-}
-
-static int new_block_profiler(struct deltaprof_block_profiler **ret, struct deltaprof *process,
-			      enum dp_kind kind)
-{
-	struct deltaprof_block_profiler *profiler = calloc(1, sizeof(*profiler));
-	int r = profiler ? open_profiler(&profiler->base, process, kind) : -ENOMEM;
-
-	if (r < 0)
-		free(profiler);
-	else
-		*ret = profiler;
-	return r;
-}
-
-int deltaprof_block_profiler_new(struct deltaprof_block_profiler **ret, struct deltaprof *process)
-{
-	return new_block_profiler(ret, process, DP_KIND_BLOCK);
-}
-
-int deltaprof_mutex_profiler_new(struct deltaprof_block_profiler **ret, struct deltaprof *process)
-{
-	return new_block_profiler(ret, process, DP_KIND_MUTEX);
-}
-
-void deltaprof_block_profiler_free(struct deltaprof_block_profiler *profiler)
-{
-	if (profiler)
-		close_profiler(&profiler->base);
-	free(profiler);
-}
-
-int deltaprof_block_profiler_profile(struct deltaprof_block_profiler *profiler,
-				     deltaprof_writer *write, void *context, char *error)
-{
-	return deliver(&profiler->base, write, context, error);
-}
-
-int64_t deltaprof_block_profiler_start(struct deltaprof_block_profiler *profiler)
-{
-	return start_of(&profiler->base);
+	dp_process_run(process, run_describe, &describe);
 }
