@@ -20,12 +20,14 @@
 #include "src/base/clock.h"
 
 /* Per ring, of records that wait for their turn. */
-#define MAX_QUEUE_BYTES ((size_t)64 << 20)
+#define MAX_QUEUE_BYTES ((size_t)128 << 20)
 
 /* Copied of the user's stack, if the caller does not say. */
 #define DEFAULT_STACK_BYTES 8192
-/* Events closed between two looks at the rings: a close takes up to a millisecond. */
-#define CLOSES_PER_ROUND 32
+/* Events closed between two looks at the rings, where a close takes up to a millisecond, and how
+ * long a round goes on with it. */
+#define CLOSES_AT_ONCE 16
+#define CLOSE_BUDGET_NS 20000000
 
 /* A record has less than 64 KiB, so the kernel copies less where more is asked for. */
 #define MAX_COPY_BYTES 32768
@@ -246,20 +248,38 @@ static void retire_old(struct dp_sampler *sampler)
 	sampler->takeover_ns = dp_monotonic_ns();
 }
 
+/* Closes old events for @budget_ns at most, looking at the rings meanwhile. Returns whether there
+ * are more. */
+static bool close_old(struct dp_sampler *sampler, uint64_t budget_ns)
+{
+	uint64_t begin_ns = dp_monotonic_ns();
+
+	while (dp_attach_close_some(sampler->old.attach, CLOSES_AT_ONCE)) {
+		read_rings(sampler);
+		if (dp_monotonic_ns() - begin_ns >= budget_ns)
+			return true;
+	}
+	return false;
+}
+
 /* Ends in that all of the old set's records have been given. */
-static void go_on_with_takeover(struct dp_sampler *sampler)
+static void go_on_with_takeover(struct dp_sampler *sampler, uint64_t budget_ns)
 {
 	if (sampler->takeover == TAKEOVER_BOTH && sampler->n_enable_again == 0) {
 		retire_old(sampler);
 		return;
 	}
-	if (sampler->takeover != TAKEOVER_CLOSING ||
-	    dp_attach_close_some(sampler->old.attach, CLOSES_PER_ROUND) ||
+	if (sampler->takeover != TAKEOVER_CLOSING || close_old(sampler, budget_ns) ||
 	    sampler->given_ns <= sampler->takeover_ns)
 		return;
 	dp_event_set_close(&sampler->old);
 	dp_twins_clear(&sampler->twins);
 	sampler->takeover = TAKEOVER_NONE;
+}
+
+bool dp_sampler_is_changing(const struct dp_sampler *sampler)
+{
+	return sampler->takeover != TAKEOVER_NONE || sampler->n_enable_again > 0;
 }
 
 int dp_sampler_resize(struct dp_sampler *sampler, uint32_t stack_bytes, bool callchain,
@@ -268,6 +288,9 @@ int dp_sampler_resize(struct dp_sampler *sampler, uint32_t stack_bytes, bool cal
 	struct dp_event_set set = {.n_specs = 0};
 	int r;
 
+	/* Whoever wants more now has waited long enough. */
+	if (sampler->takeover == TAKEOVER_CLOSING)
+		go_on_with_takeover(sampler, UINT64_MAX);
 	if (sampler->takeover != TAKEOVER_NONE || sampler->stacks.n_specs == 0)
 		return 1;
 	for (enum dp_sort sort = 0; sort < DP_N_SORTS; sort++) {
@@ -326,7 +349,7 @@ void dp_sampler_round(struct dp_sampler *sampler)
 	read_rings(sampler);
 	sampler->horizon_ns = sampler->round_ns;
 	sampler->round_ns = now_ns;
-	go_on_with_takeover(sampler);
+	go_on_with_takeover(sampler, CLOSE_BUDGET_NS);
 }
 
 uint64_t dp_sampler_horizon_ns(const struct dp_sampler *sampler)
@@ -372,6 +395,7 @@ static bool account(struct dp_sampler *sampler, const struct dp_event *event)
 	case DP_EVENT_WAKING:
 		if (is_duplicate(sampler, event)) {
 			sampler->stats.n_duplicates++;
+			sampler->stats.n_entry_duplicates += event->type == DP_EVENT_ALLOC_ENTRY;
 			return false;
 		}
 		sampler->stats.n_delivered++;

@@ -56,6 +56,7 @@ struct dp_sampler_stats {
 	uint64_t n_lost;	      /* records that LOST records spoke of, sideband included */
 	uint64_t n_dropped;	      /* records that our own queues had no room or memory for */
 	uint64_t n_duplicates;	      /* hits of a thread that two event sets cover */
+	uint64_t n_entry_duplicates;  /* of these, entries */
 	uint64_t n_malformed;
 	uint64_t n_out_of_order; /* records that came after a younger one had been given */
 };
@@ -87,6 +88,9 @@ void dp_sampler_enable(struct dp_sampler *sampler);
  */
 int dp_sampler_resize(struct dp_sampler *sampler, uint32_t stack_bytes, bool callchain,
 		      struct dp_error *err);
+
+/* Whether rounds are wanted often, because a change is under way. */
+bool dp_sampler_is_changing(const struct dp_sampler *sampler);
 
 /* How much is copied of each stack. */
 uint32_t dp_sampler_stack_bytes(const struct dp_sampler *sampler);

@@ -96,11 +96,12 @@ static int add_heap_totals(struct dp_pprof *profile, const struct dp_session_sta
 	const struct dp_sampler_stats *sampler = &now->sampler;
 	int r = add(profile,
 		    "entries since attach: hit %llu, returned %llu, failed %llu, nested %llu, "
-		    "abandoned %llu, forgotten %llu, noroom %llu, pending %llu, lost %llu",
+		    "abandoned %llu, forgotten %llu, noroom %llu, pending %llu, lost %llu, "
+		    "duplicate %llu",
 		    N(sampler->n_entry_hits), N(now->pairing.n_calls), N(now->pairing.n_failed),
 		    N(now->pairing.n_nested), N(now->pairing.n_abandoned),
 		    N(now->pairing.n_forgotten), N(now->pairing.n_no_room), N(now->n_pending),
-		    N(sampler->n_entry_lost));
+		    N(sampler->n_entry_lost), N(sampler->n_entry_duplicates));
 
 	return r;
 }

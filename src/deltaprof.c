@@ -24,8 +24,6 @@
 #include "src/base/frame.h"
 #include "src/process.h"
 
-/* A ring that fills slowly wakes nobody, so we look this often. */
-#define MAX_SLEEP_MS 100
 #define READER_NICE (-10)
 #define DEFAULT_HEAP_RATE_BYTES 524288
 #define DEFAULT_BLOCK_RATE_NS 10000
@@ -119,7 +117,7 @@ static void watch(struct deltaprof *process)
 		poll(&wake, 1, -1);
 		return;
 	}
-	poll(process->pollfds, process->n_pollfds, MAX_SLEEP_MS);
+	poll(process->pollfds, process->n_pollfds, dp_session_sleep_ms(process->session));
 	if (dp_session_pump(process->session, process->cut_ns) < 0)
 		dp_process_set_state(process, DELTAPROF_FAILED);
 	else if (dp_session_reached(process->session, process->cut_ns))

@@ -72,22 +72,21 @@ static enum dp_frame_mark mark_of(const struct dp_unwind_result *result)
 						   [DP_UNWIND_LIMIT] = DP_FRAME_MARK_CUT,
 						   [DP_UNWIND_BROKEN] = DP_FRAME_MARK_BROKEN};
 
-	if (result->end == DP_UNWIND_OUTERMOST && result->n_fp_steps > 0)
+	if (result->n_fp_steps > 0)
 		return DP_FRAME_MARK_GUESSED;
 	return marks[result->end];
 }
 
 /*
- * Unwinds the user's side of @event, which is at a function's entry or behind a system call.
+ * Unwinds @user, of thread @tid, which is at a function's entry or behind a system call.
  *
  * @ret_frames: room for one more than DP_STACK_MAX_FRAMES, the mark of a stack that is not whole.
  * Returns the number of frames, or 0 if nothing is known.
  */
-static size_t unwind(struct dp_interner *interner, const struct dp_event *event, bool at_entry,
-		     struct dp_unwind_counts *counts, uint64_t *ret_frames)
+static size_t unwind(struct dp_interner *interner, uint32_t tid, const struct dp_user_state *user,
+		     bool at_entry, struct dp_unwind_counts *counts, uint64_t *ret_frames)
 {
-	const struct dp_user_state *user = dp_event_user(event);
-	struct returning returning = {interner->pairing, event->tid};
+	struct returning returning = {interner->pairing, tid};
 	struct dp_unwind_sample sample = {
 		.stack = user->stack,
 		.stack_bytes = user->stack_bytes,
@@ -123,7 +122,7 @@ uint32_t dp_interner_entry_unwound(void *context, const struct dp_event *event)
 {
 	struct dp_interner *interner = context;
 	uint64_t frames[DP_STACK_MAX_FRAMES + 1];
-	size_t n = unwind(interner, event, true, &interner->heap, frames);
+	size_t n = unwind(interner, event->tid, &event->entry.user, true, &interner->heap, frames);
 
 	return n == 0 ? DP_STACK_OVERFLOW : dp_stacks_intern(interner->stacks, frames, n);
 }
@@ -146,7 +145,9 @@ uint32_t dp_interner_wait(void *context, const struct dp_event *event, enum dp_w
 {
 	struct dp_interner *interner = context;
 	uint64_t frames[DP_STACK_MAX_FRAMES + 1];
-	size_t n = unwind(interner, event, false, &interner->waits, frames);
+	const struct dp_user_state *user =
+		event->type == DP_EVENT_WAKING ? &event->waking.user : &event->futex_exit.user;
+	size_t n = unwind(interner, event->tid, user, false, &interner->waits, frames);
 	enum dp_wait_kind kind;
 	size_t i_known;
 

@@ -29,6 +29,9 @@
 #define MAX_LIVE ((size_t)1 << 26)
 #define MAX_THREADS ((size_t)1 << 16)
 #define STACK_CACHE_SLOTS 8192
+/* A ring that fills slowly wakes nobody, so one has to look this often. */
+#define SLEEP_MS 100
+#define SLEEP_CHANGING_MS 5
 /* Attaches that met a library with an allocator being loaded meanwhile, before we give up. */
 #define MAX_ATTEMPTS 5
 
@@ -457,6 +460,11 @@ int dp_session_cut(struct dp_session *session, uint64_t cut_ns)
 	while (r == 0 && dp_sampler_horizon_ns(session->sampler) < cut_ns)
 		r = dp_session_pump(session, cut_ns);
 	return r;
+}
+
+int dp_session_sleep_ms(const struct dp_session *session)
+{
+	return dp_sampler_is_changing(session->sampler) ? SLEEP_CHANGING_MS : SLEEP_MS;
 }
 
 bool dp_session_reached(const struct dp_session *session, uint64_t cut_ns)

@@ -86,7 +86,7 @@ void dp_session_close(struct dp_session *session);
 
 /*
  * Descriptors to poll for reading, *@ret_n of them, borrowed: the rings, and last the process
- * itself. Poll with a time-out of at most 100 ms.
+ * itself. Poll with a time-out of at most dp_session_sleep_ms().
  */
 const struct pollfd *dp_session_pollfds(const struct dp_session *session, size_t *ret_n);
 
@@ -100,6 +100,9 @@ int dp_session_pump(struct dp_session *session, uint64_t before_ns);
  * Takes in everything that happened before @cut_ns and nothing else. Returns 0 or -ENOMEM.
  */
 int dp_session_cut(struct dp_session *session, uint64_t cut_ns);
+
+/* How long the owner may sleep between two pumps, in milliseconds. */
+int dp_session_sleep_ms(const struct dp_session *session);
 
 /* Whether every event before @cut_ns has been taken in by the last pump. */
 bool dp_session_reached(const struct dp_session *session, uint64_t cut_ns);

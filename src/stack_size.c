@@ -7,7 +7,7 @@
 #include "src/stack_size.h"
 
 #include <dirent.h>
-#include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,13 +25,13 @@ struct bounds {
 	char *maps;
 	size_t n_bytes;
 	uint64_t main_end; /* of the main thread's stack; 0 if not known */
+	bool held;	   /* by a debugger, or by us who start it: it has not begun */
 };
 
-/* Source: proc_pid_stat(5), startstack, field 28. */
-static uint64_t read_main_end(pid_t pid)
+/* Source: proc_pid_stat(5), state, field 3, and startstack, field 28. */
+static void read_stat(struct bounds *bounds, pid_t pid)
 {
 	char path[64], text[1024];
-	uint64_t end = 0;
 	const char *at;
 	size_t n;
 	FILE *file;
@@ -39,23 +39,24 @@ static uint64_t read_main_end(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	file = fopen(path, "re");
 	if (!file)
-		return 0;
+		return;
 	n = fread(text, 1, sizeof(text) - 1, file);
 	fclose(file);
 	text[n] = '\0';
 	at = strrchr(text, ')');
+	bounds->held = at && strncmp(at, ") t", 3) == 0;
 	for (int field = 2; at && field < 28; field++)
 		at = strchr(at + 1, ' ');
 	if (at)
-		end = strtoull(at, NULL, 10);
-	return end;
+		bounds->main_end = strtoull(at, NULL, 10);
 }
 
 static void read_bounds(struct bounds *bounds, pid_t pid)
 {
 	pid_t tid;
 
-	*bounds = (struct bounds){.main_end = read_main_end(pid)};
+	*bounds = (struct bounds){.maps = NULL};
+	read_stat(bounds, pid);
 	if (dp_proc_read_maps(pid, &bounds->maps, &bounds->n_bytes, &tid) < 0)
 		bounds->maps = NULL;
 }
@@ -136,6 +137,8 @@ uint32_t dp_stack_size_guess(pid_t pid)
 	free(bounds.maps);
 	/* What it does when it does not wait goes deeper; but what a thread has of its own at the
 	 * end of its stack's mapping has been counted in. */
+	if (bounds.held)
+		return DP_STACK_SIZE_FIRST_HELD;
 	if (most == 0)
 		return DP_STACK_SIZE_FIRST;
 	most += DEEPER_BYTES;
@@ -145,6 +148,9 @@ uint32_t dp_stack_size_guess(pid_t pid)
 void dp_stack_size_note(struct dp_stack_size *size, const struct dp_unwind_result *result,
 			uint64_t sp)
 {
+	/* On another stack than the one that was copied, behind a signal: no copy would do. */
+	if (result->end == DP_UNWIND_STACK_CUT && result->n_bytes > DP_STACK_SIZE_MAX)
+		return;
 	size->n_seen++;
 	if (result->end == DP_UNWIND_STACK_CUT) {
 		if (size->n_cut < DP_STACK_SIZE_N_CUT)

@@ -15,8 +15,9 @@
 #define DP_STACK_SIZE_MIN 2048u
 /* The kernel copies less than 64 KiB. */
 #define DP_STACK_SIZE_MAX 65528u
-/* To begin with where nothing is known, and the most to begin with. */
+/* To begin with: where nothing is known, where the process has not begun yet, and the most. */
 #define DP_STACK_SIZE_FIRST 8192u
+#define DP_STACK_SIZE_FIRST_HELD 16384u
 #define DP_STACK_SIZE_FIRST_MAX 32768u
 /* Stack sizes are told apart in steps of this. */
 #define DP_STACK_SIZE_STEP 1024u

@@ -6,6 +6,7 @@
 
 #include "src/base/frame.h"
 #include "src/base/trampoline.h"
+#include "symbolize/calls.h"
 #include "symbolize/cfi.h"
 #include "symbolize/chain.h"
 #include "symbolize/expression.h"
@@ -20,9 +21,10 @@
 #define WORD sizeof(uint64_t)
 
 struct dp_unwinder {
-	const struct dp_modules *modules;
+	struct dp_modules *modules;
 	struct dp_cfi *cfi;
 	struct dp_chain_ends ends;
+	struct dp_calls calls;
 	struct dp_unwind_stats stats;
 };
 
@@ -64,6 +66,7 @@ void dp_unwinder_free(struct dp_unwinder *unwinder)
 		return;
 	dp_cfi_free(unwinder->cfi);
 	dp_chain_ends_clear(&unwinder->ends);
+	dp_calls_clear(&unwinder->calls);
 	free(unwinder);
 }
 
@@ -246,7 +249,10 @@ static int step_by_frame_pointer(struct walk *walk)
 		return DP_UNWIND_NO_CFI;
 	if (!read_word(walk, bp + WORD, &pc))
 		return DP_UNWIND_STACK_CUT;
-	if (!dp_space_holds(walk->space, pc - 1) && !dp_is_return_trampoline(pc))
+	if (!dp_is_return_trampoline(pc) &&
+	    (!dp_space_holds(walk->space, pc - 1) ||
+	     !dp_calls_stand_before(&walk->unwinder->calls, walk->unwinder->modules,
+				    dp_space_frame(walk->space, pc - 1))))
 		return DP_UNWIND_NO_CFI;
 	regs->value[DP_UNWIND_REG_BP] = caller_bp;
 	regs->value[DP_UNWIND_REG_SP] = bp + 2 * WORD;
@@ -269,6 +275,17 @@ static int step_from_entry(struct walk *walk)
 	return GO_ON;
 }
 
+/* Whether what is returned to is the very beginning of a function that nothing calls: where
+ * makecontext() lets a coroutine's function return to. */
+static bool starts_the_stack(const struct walk *walk)
+{
+	uint64_t rule;
+
+	return walk->is_call && dp_frame_module(walk->frame) != 0 &&
+	       dp_cfi_find(walk->unwinder->cfi, walk->frame + 1, &rule) == 0 &&
+	       dp_cfi_shape(rule) == DP_CFI_OUTERMOST;
+}
+
 static int step_by_rule(struct walk *walk)
 {
 	struct dp_cfi *cfi = walk->unwinder->cfi;
@@ -288,6 +305,8 @@ static int step_by_rule(struct walk *walk)
 	case DP_CFI_NO_RULE:
 		break;
 	}
+	if (starts_the_stack(walk))
+		return DP_UNWIND_OUTERMOST;
 	return step_by_frame_pointer(walk);
 }
 

@@ -58,7 +58,8 @@ struct dp_unwind_result {
 	enum dp_unwind_end end;
 	uint32_t n_fp_steps;	/* frames found through the frame pointer, for want of CFI */
 	uint32_t n_chain_steps; /* frames taken from the kernel's callchain */
-	uint64_t n_bytes;	/* of the copy that were needed */
+	uint64_t n_bytes; /* from the stack pointer to where the last frame begins; larger than any
+			   * copy where that is on another stack */
 };
 
 /* What became of many. */

@@ -161,6 +161,7 @@ static struct hostile_result look(struct file *file)
 	struct hostile_result result;
 
 	finish(file);
+	file->bytes[CODE_AT + 0x10 - 5] = 0xe8; /* a call that returns there */
 	hostile_look_at_bytes(file->bytes, sizeof(file->bytes), file_off, 1, &result);
 	assert_int_equal(result.unwinder.counts.n_stacks, 1);
 	return result;

@@ -24,7 +24,7 @@ enum dp_frame_mark {
 	DP_FRAME_MARK_CUT = 1, /* more lies beyond what was copied or walked */
 	DP_FRAME_MARK_NO_CFI,  /* ended in code without unwind tables or frame pointer */
 	DP_FRAME_MARK_BROKEN,  /* ended where the next frame made no sense */
-	DP_FRAME_MARK_GUESSED, /* whole, but frames were found by frame pointer without tables */
+	DP_FRAME_MARK_GUESSED, /* frames were found by frame pointer without tables */
 	DP_FRAME_MARKS_END,
 };
 

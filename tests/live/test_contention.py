@@ -191,7 +191,7 @@ class ContentionTest(LiveTest):
         for profile in profiles:
             unwound = profile.comment().numbers("unwound")
             self.assertEqual(unwound["stacks"], unwound["whole"], unwound)
-            self.assertEqual(unwound["registers"], 0, unwound)
+            self.assertEqual(profile.comment().numbers("unwinding")["registers"], 0)
             self.assertEqual(unwound["copy"], 0, unwound)
 
     # ---- truth ----
