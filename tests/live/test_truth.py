@@ -10,8 +10,8 @@ from profiles import HEAP_TYPES, Raw, sum_comments, sum_stacks
 
 EXACT = ("--heap-rate", "1", "-i", "500ms")
 
-# A slice that the rings hold whole even if the profiler does not run meanwhile.
-N_SLICE = 4000
+# A slice that the rings hold whole, with copies of the stack, even if the profiler does not run meanwhile.
+N_SLICE = 1500
 
 
 class TruthTest(LiveTest):
