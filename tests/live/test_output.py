@@ -19,6 +19,7 @@ from harness import (
     expected_stacks,
     in_own_mounts,
     main,
+    poll,
     process_state,
     run_profiler,
 )
@@ -82,7 +83,8 @@ class FilesTest(LiveTest):
         """Up to each interval's end: all that was done before it, nothing that was begun after it."""
         target = self.target("truth")
         began_ns = time.time_ns()
-        profiler = self.profile(target, "-i", "150ms", "--heap-rate", "1")
+        # At full speed: without copies of the stack.
+        profiler = self.profile(target, "-i", "150ms", "--heap-rate", "1", "--stacks", "fp")
         marks = []  # when a round began, when it had ended, what was made by then
         while time.time_ns() < began_ns + 2_500 * MS:
             begin_ns = time.time_ns()
@@ -210,6 +212,7 @@ class ContentTest(LiveTest):
             profiler = self.profile(target, "-e", "heap", "--heap-rate", "1", "-i", "1h",
                                     "--stacks", "fp")  # fmt: skip
             target.ask("go")
+            poll(lambda t=target: t.ask("report")["pairs"] > 0, "the first pair")
             target.ask("stop")
             profiler.stop()
             self.assertEqual(profiler.wait(), 0, profiler.stderr)
