@@ -163,7 +163,7 @@ class ServersTest(ServerTest):
 
     def test_redis_with_every_allocation_delivered(self):
         server = self.start_redis()
-        profiler = self.profile(server, "-i", "1s", "--heap-rate", "1")
+        profiler = self.profile(server, "-i", "1s", "--heap-rate", "1", "--stacks", "auto")
         self.redis_benchmark(1500)
         profiler.wait_covered()
         self.finish(profiler)
@@ -220,7 +220,7 @@ class ServersTest(ServerTest):
             )
         server = self.start("/usr/sbin/nginx", "-p", self.directory, "-c", f"{self.directory}/conf")
         server.wait_listening()
-        profiler = self.profile(server, "-i", "500ms", "--heap-rate", "1")
+        profiler = self.profile(server, "-i", "500ms", "--heap-rate", "1", "--stacks", "auto")
         for _ in range(3):
             self.nginx_client(server, 300)
             profiler.wait_covered()
