@@ -20,6 +20,8 @@
 
 #include <linux/magic.h>
 
+#include "src/base/proc_stat.h"
+
 #define GROUP_PREFIX "deltaprof_"
 #define MAX_EVENTS 8
 #define NAME_MAX_BYTES 64
@@ -64,35 +66,19 @@ static int find_root(struct dp_tracefs *tracefs, struct dp_error *err)
 }
 
 /*
- * Start time of @pid in clock ticks since boot (proc_pid_stat(5), field 22); 0 if there is no such
+ * Start time of @pid in clock ticks since boot; 0 if there is no such
  * process, or only its zombie: that owns nothing any more. A main thread that ended before the
- * others is a zombie too, but then there are several threads (field 20).
+ * others is a zombie too, but then there are several threads.
  */
 static unsigned long long start_time(long pid)
 {
+	struct dp_proc_stat stat;
 	char path[64];
-	char text[1024];
-	unsigned long long ticks;
-	const char *at;
-	long n_threads;
-	char run_state;
-	size_t n;
-	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
-	file = fopen(path, "re");
-	if (!file)
+	if (dp_proc_stat_read(path, &stat) < 0)
 		return 0;
-	n = fread(text, 1, sizeof(text) - 1, file);
-	fclose(file);
-	text[n] = '\0';
-	at = strrchr(text, ')');
-	if (!at || sscanf(at + 1,
-			  " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-			  "%ld %*s %llu",
-			  &run_state, &n_threads, &ticks) != 3)
-		return 0;
-	return run_state == 'Z' && n_threads <= 1 ? 0 : ticks;
+	return stat.state == 'Z' && stat.n_threads <= 1 ? 0 : stat.start_ticks;
 }
 
 /* Writes one command to uprobe_events. The file must be opened for appending: O_TRUNC would remove

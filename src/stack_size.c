@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/proc_stat.h"
 #include "symbolize/maps.h"
 #include "symbolize/proc.h"
 
@@ -28,35 +29,18 @@ struct bounds {
 	bool held;	   /* by a debugger, or by us who start it: it has not begun */
 };
 
-/* Source: proc_pid_stat(5), state, field 3, and startstack, field 28. */
-static void read_stat(struct bounds *bounds, pid_t pid)
-{
-	char path[64], text[1024];
-	const char *at;
-	size_t n;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	file = fopen(path, "re");
-	if (!file)
-		return;
-	n = fread(text, 1, sizeof(text) - 1, file);
-	fclose(file);
-	text[n] = '\0';
-	at = strrchr(text, ')');
-	bounds->held = at && strncmp(at, ") t", 3) == 0;
-	for (int field = 2; at && field < 28; field++)
-		at = strchr(at + 1, ' ');
-	if (at)
-		bounds->main_end = strtoull(at, NULL, 10);
-}
-
 static void read_bounds(struct bounds *bounds, pid_t pid)
 {
+	struct dp_proc_stat stat;
+	char path[64];
 	pid_t tid;
 
 	*bounds = (struct bounds){.maps = NULL};
-	read_stat(bounds, pid);
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (dp_proc_stat_read(path, &stat) == 0) {
+		bounds->main_end = stat.stack_start;
+		bounds->held = stat.state == 't';
+	}
 	if (dp_proc_read_maps(pid, &bounds->maps, &bounds->n_bytes, &tid) < 0)
 		bounds->maps = NULL;
 }
@@ -94,53 +78,55 @@ static uint32_t clamp(uint64_t bytes)
 static uint64_t blocked_sp(pid_t pid, const char *tid)
 {
 	char path[300], text[256];
-	uint64_t sp = 0;
 	char *last;
-	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%s/syscall", pid, tid);
-	file = fopen(path, "re");
-	if (!file)
+	if (dp_read_text(path, text, sizeof(text)) < 0)
 		return 0;
-	if (fgets(text, sizeof(text), file)) {
-		last = strrchr(text, ' ');
-		if (last)
-			*last = '\0';
-		last = strrchr(text, ' ');
-		sp = last ? strtoull(last, NULL, 16) : 0;
+	last = strrchr(text, ' ');
+	if (last)
+		*last = '\0';
+	last = strrchr(text, ' ');
+	return last ? strtoull(last, NULL, 16) : 0;
+}
+
+/* The deepest stack of the threads that are blocked. */
+static uint64_t deepest(const struct bounds *bounds, pid_t pid, DIR *tasks)
+{
+	struct dirent *entry;
+	uint64_t most = 0;
+
+	for (int i = 0; i < MAX_TASKS && (entry = readdir(tasks)); i++) {
+		uint64_t sp = entry->d_name[0] == '.' ? 0 : blocked_sp(pid, entry->d_name);
+		uint64_t depth = sp ? depth_of(bounds, sp) : 0;
+
+		if (depth > most && depth <= DP_STACK_SIZE_MAX)
+			most = depth;
 	}
-	fclose(file);
-	return sp;
+	return most;
 }
 
 uint32_t dp_stack_size_guess(pid_t pid)
 {
 	struct bounds bounds;
-	struct dirent *entry;
 	uint64_t most = 0;
 	char path[64];
-	DIR *dir;
+	DIR *tasks;
 
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	dir = opendir(path);
-	if (!dir)
-		return DP_STACK_SIZE_FIRST;
 	read_bounds(&bounds, pid);
-	for (int i = 0; i < MAX_TASKS && (entry = readdir(dir)); i++) {
-		uint64_t sp = entry->d_name[0] == '.' ? 0 : blocked_sp(pid, entry->d_name);
-		uint64_t depth = sp ? depth_of(&bounds, sp) : 0;
-
-		if (depth > most && depth <= DP_STACK_SIZE_MAX)
-			most = depth;
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = bounds.held ? NULL : opendir(path);
+	if (tasks) {
+		most = deepest(&bounds, pid, tasks);
+		closedir(tasks);
 	}
-	closedir(dir);
 	free(bounds.maps);
-	/* What it does when it does not wait goes deeper; but what a thread has of its own at the
-	 * end of its stack's mapping has been counted in. */
 	if (bounds.held)
 		return DP_STACK_SIZE_FIRST_HELD;
 	if (most == 0)
 		return DP_STACK_SIZE_FIRST;
+	/* What it does when it does not wait goes deeper; but what a thread has of its own at the
+	 * end of its stack's mapping has been counted in. */
 	most += DEEPER_BYTES;
 	return clamp(most < DP_STACK_SIZE_FIRST_MAX ? most : DP_STACK_SIZE_FIRST_MAX);
 }

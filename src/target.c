@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,49 +10,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "src/base/proc_stat.h"
+
 /* Source: the kernel's include/linux/sched.h; shown in /proc/PID/stat, field 9. */
 #define PF_KTHREAD 0x00200000u
-
-struct stat_line {
-	char state;
-	unsigned flags;
-};
-
-/* Reads a whole small file of /proc as text. Returns 0 or a negative errno. */
-static int read_text(const char *path, char *ret, size_t n_bytes)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd < 0)
-		return -errno;
-	n = read(fd, ret, n_bytes - 1);
-	if (n < 0)
-		n = -errno;
-	close(fd);
-	if (n < 0)
-		return (int)n;
-	ret[n] = '\0';
-	return 0;
-}
-
-/* Source: proc_pid_stat(5). The name, field 2, may contain anything; the fields after its last ')'
- * are plain. */
-static int read_stat(const char *path, struct stat_line *ret)
-{
-	struct stat_line line;
-	char text[1024];
-	const char *at;
-	int r = read_text(path, text, sizeof(text));
-
-	if (r < 0)
-		return r;
-	at = strrchr(text, ')');
-	if (!at || sscanf(at, ") %c %*d %*d %*d %*d %*d %u", &line.state, &line.flags) != 2)
-		return -EBADMSG;
-	*ret = line;
-	return 0;
-}
 
 /* Whether every thread of @pid has ended: a zombie that waits for its parent. */
 static bool all_threads_ended(pid_t pid)
@@ -68,14 +28,15 @@ static bool all_threads_ended(pid_t pid)
 	if (!dir)
 		return true;
 	while (!alive && (entry = readdir(dir))) {
-		struct stat_line line;
+		struct dp_proc_stat line;
 		char stat_path[128];
 
 		if (entry->d_name[0] == '.')
 			continue;
 		snprintf(stat_path, sizeof(stat_path), "/proc/%d/task/%.16s/stat", pid,
 			 entry->d_name);
-		alive = read_stat(stat_path, &line) == 0 && line.state != 'Z' && line.state != 'X';
+		alive = dp_proc_stat_read(stat_path, &line) == 0 && line.state != 'Z' &&
+			line.state != 'X';
 	}
 	closedir(dir);
 	return !alive;
@@ -83,14 +44,14 @@ static bool all_threads_ended(pid_t pid)
 
 static int check_sort(pid_t pid, struct dp_error *err)
 {
-	struct stat_line line;
+	struct dp_proc_stat line;
 	char path[64];
 	char text[4096];
 	const char *at;
 	int r;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	r = read_stat(path, &line);
+	r = dp_proc_stat_read(path, &line);
 	if (r < 0)
 		return dp_error_set(err, r == -ENOENT ? -ESRCH : r,
 				    "pid %d: no such process; check the number with ps", pid);
@@ -105,7 +66,7 @@ static int check_sort(pid_t pid, struct dp_error *err)
 			"for); there is nothing left to profile",
 			pid);
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	r = read_text(path, text, sizeof(text));
+	r = dp_read_text(path, text, sizeof(text));
 	at = r == 0 ? strstr(text, "\nTgid:") : NULL;
 	if (at && atoi(at + 6) != pid)
 		return dp_error_set(err, -EINVAL,
@@ -122,7 +83,7 @@ static int check_access(pid_t pid, struct dp_error *err)
 	int r;
 
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-	r = read_text(path, byte, sizeof(byte));
+	r = dp_read_text(path, byte, sizeof(byte));
 	if (r == -EACCES || r == -EPERM)
 		return dp_error_set(err, r,
 				    "pid %d: %s: %s; run as root, or with CAP_SYS_PTRACE and "
@@ -154,7 +115,7 @@ int dp_target_open(struct dp_target *ret, pid_t pid, struct dp_error *err)
 		return r;
 	}
 	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	if (read_text(path, target.comm, sizeof(target.comm)) == 0)
+	if (dp_read_text(path, target.comm, sizeof(target.comm)) == 0)
 		target.comm[strcspn(target.comm, "\n")] = '\0';
 	*ret = target;
 	return 0;
