@@ -8,26 +8,13 @@
 #include <unistd.h>
 
 #include "symbolize/debug_path.h"
+#include "symbolize/elf_image.h"
 
 /*
  * The one hard idea: libdw would look for the alternate file itself, but beside a file that it has
  * a descriptor of, and ours are in memory. While libdwfl asks, the module's DWARF is open already,
  * and so says which build-id is wanted.
  */
-
-static bool has_build_id(int fd, const void *wanted, ssize_t wanted_bytes)
-{
-	Elf *elf = elf_begin(fd, ELF_C_READ, NULL);
-	const void *found;
-	bool same;
-
-	if (!elf)
-		return false;
-	same = dwelf_elf_gnu_build_id(elf, &found) == wanted_bytes &&
-	       memcmp(found, wanted, (size_t)wanted_bytes) == 0;
-	elf_end(elf);
-	return same;
-}
 
 int dp_alt_file_open(Dwfl_Module *module, int root_fd, const char *file_name, const char *link)
 {
@@ -50,7 +37,7 @@ int dp_alt_file_open(Dwfl_Module *module, int root_fd, const char *file_name, co
 	if (n < 0 || (size_t)n >= sizeof(path))
 		return -1;
 	fd = dp_debug_path_open(root_fd, path);
-	if (fd >= 0 && !has_build_id(fd, build_id, build_id_bytes)) {
+	if (fd >= 0 && !dp_elf_file_has_build_id(fd, build_id, (size_t)build_id_bytes)) {
 		close(fd);
 		return -1;
 	}

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "symbolize/debug_file.h"
 
-#include <elfutils/libdwelf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <gelf.h>
@@ -76,21 +75,12 @@ static bool crc_matches(int fd, GElf_Word wanted)
 static bool belongs(int fd, const struct candidate *candidate)
 {
 	const unsigned char *wanted;
-	const void *found;
 	GElf_Addr vaddr;
 	int wanted_bytes = dwfl_module_build_id(candidate->module, &wanted, &vaddr);
-	bool same;
-	Elf *elf;
 
 	if (wanted_bytes <= 0)
 		return crc_matches(fd, candidate->crc);
-	elf = elf_begin(fd, ELF_C_READ, NULL);
-	if (!elf)
-		return false;
-	same = dwelf_elf_gnu_build_id(elf, &found) == wanted_bytes &&
-	       memcmp(found, wanted, (size_t)wanted_bytes) == 0;
-	elf_end(elf);
-	return same;
+	return dp_elf_file_has_build_id(fd, wanted, (size_t)wanted_bytes);
 }
 
 static int try_path(const struct candidate *candidate, const char *path)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "symbolize/debuginfod.h"
 
-#include <elfutils/libdwelf.h>
 #include <errno.h>
 #include <gelf.h>
 #include <pthread.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "symbolize/debuginfod_client.h"
+#include "symbolize/elf_image.h"
 #include "symbolize/module.h"
 
 /*
@@ -80,14 +80,6 @@ static void destroy(struct dp_debuginfod *debuginfod)
 	free(debuginfod);
 }
 
-static bool has_build_id(Elf *elf, const uint8_t *build_id, size_t n_bytes)
-{
-	const void *found;
-
-	return dwelf_elf_gnu_build_id(elf, &found) == (ssize_t)n_bytes &&
-	       memcmp(found, build_id, n_bytes) == 0;
-}
-
 /*
  * The build-id of the file that dwz has moved common parts to. The section holds its name, a NUL,
  * and that. Source: GDB manual, "Separate Debug Files", .gnu_debugaltlink.
@@ -134,7 +126,7 @@ static int fetch_one(struct dp_debuginfod_client *client, const uint8_t *build_i
 	if (fd < 0)
 		return fd;
 	elf = elf_begin(fd, ELF_C_READ, NULL);
-	is_right = elf && has_build_id(elf, build_id, n_bytes);
+	is_right = elf && dp_elf_has_build_id(elf, build_id, n_bytes);
 	if (is_right && ret_alt)
 		*ret_alt_bytes = read_alt_build_id(elf, ret_alt);
 	elf_end(elf);

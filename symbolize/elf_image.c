@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "symbolize/elf_image.h"
 
+#include <elfutils/libdwelf.h>
 #include <errno.h>
 #include <gelf.h>
 #include <string.h>
@@ -111,4 +112,21 @@ bool dp_elf_file_off_of(const struct dp_elf_image *image, uint64_t svma, uint64_
 		}
 	}
 	return false;
+}
+
+bool dp_elf_has_build_id(Elf *elf, const void *build_id, size_t n_bytes)
+{
+	const void *found;
+
+	return dwelf_elf_gnu_build_id(elf, &found) == (ssize_t)n_bytes &&
+	       memcmp(found, build_id, n_bytes) == 0;
+}
+
+bool dp_elf_file_has_build_id(int fd, const void *build_id, size_t n_bytes)
+{
+	Elf *elf = elf_begin(fd, ELF_C_READ, NULL);
+	bool same = elf && dp_elf_has_build_id(elf, build_id, n_bytes);
+
+	elf_end(elf);
+	return same;
 }

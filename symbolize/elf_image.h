@@ -39,6 +39,10 @@ struct dp_elf_image {
  */
 int dp_elf_image_read(Elf *elf, struct dp_elf_image *ret);
 
+/* Whether @elf, or the file that is open at @fd, has the GNU build-id of @n_bytes at @build_id. */
+bool dp_elf_has_build_id(Elf *elf, const void *build_id, size_t n_bytes);
+bool dp_elf_file_has_build_id(int fd, const void *build_id, size_t n_bytes);
+
 /* The svma of the code at @file_off. Returns false if no executable segment holds it. */
 bool dp_elf_svma_of(const struct dp_elf_image *image, uint64_t file_off, uint64_t *ret_svma);
 
