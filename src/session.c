@@ -342,9 +342,9 @@ static int take_mmap(struct dp_session *session, const struct dp_event *event)
 						  .major = event->mmap.major,
 						  .minor = event->mmap.minor,
 						  .inode = event->mmap.inode};
-	int r = dp_space_add_file(session->space, event->mmap.start,
-				  event->mmap.start + event->mmap.length_bytes,
-				  event->mmap.file_off, event->mmap.path, &identity);
+	int r = dp_space_add(session->space, event->mmap.start,
+			     event->mmap.start + event->mmap.length_bytes, event->mmap.file_off,
+			     event->mmap.path, &identity);
 
 	if (r == 0 && session->locks)
 		r = dp_locks_update(session->locks);
@@ -428,14 +428,15 @@ static void adapt_stack_size(struct dp_session *session)
 	uint32_t bytes = dp_sampler_stack_bytes(session->sampler);
 	uint32_t chosen = dp_stack_size_choose(&session->interner.size, session->options.pid, bytes,
 					       dp_monotonic_ns());
-	bool callchain = chosen == DP_STACK_SIZE_MAX && session->options.stacks_go_on &&
-			 keeps_frame_pointers(session) == 1;
 	struct dp_error unused;
+	bool callchain;
 
-	if (chosen == bytes || session->state != DP_SESSION_RUNNING ||
-	    dp_sampler_resize(session->sampler, chosen, callchain, &unused) != 0)
+	if (chosen == bytes || session->state != DP_SESSION_RUNNING)
 		return;
-	session->callchain = callchain;
+	callchain = chosen == DP_STACK_SIZE_MAX && session->options.stacks_go_on &&
+		    keeps_frame_pointers(session) == 1;
+	if (dp_sampler_resize(session->sampler, chosen, callchain, &unused) == 0)
+		session->callchain = callchain;
 }
 
 int dp_session_pump(struct dp_session *session, uint64_t before_ns)

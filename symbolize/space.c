@@ -350,8 +350,8 @@ static int insert(struct dp_space *space, const struct dp_space_range *range,
 	return 0;
 }
 
-int dp_space_add_file(struct dp_space *space, uint64_t start, uint64_t end, uint64_t file_off,
-		      const char *path, const struct dp_file_identity *identity)
+int dp_space_add(struct dp_space *space, uint64_t start, uint64_t end, uint64_t file_off,
+		 const char *path, const struct dp_file_identity *identity)
 {
 	static const char deleted[] = " (deleted)";
 	struct dp_space_range range = {start, end, file_off, 0};
@@ -378,12 +378,6 @@ int dp_space_add_file(struct dp_space *space, uint64_t start, uint64_t end, uint
 	r = insert(space, &range, &line);
 	pthread_mutex_unlock(&space->lock);
 	return r;
-}
-
-int dp_space_add(struct dp_space *space, uint64_t start, uint64_t end, uint64_t file_off,
-		 const char *path)
-{
-	return dp_space_add_file(space, start, end, file_off, path, NULL);
 }
 
 uint64_t dp_space_generation(const struct dp_space *space)

@@ -63,12 +63,8 @@ struct dp_file_identity {
  * opened but what is mapped at @start under that path.
  * Returns 0 or -ENOMEM.
  */
-int dp_space_add_file(struct dp_space *space, uint64_t start, uint64_t end, uint64_t file_off,
-		      const char *path, const struct dp_file_identity *identity);
-
-/* The same without an identity. */
 int dp_space_add(struct dp_space *space, uint64_t start, uint64_t end, uint64_t file_off,
-		 const char *path);
+		 const char *path, const struct dp_file_identity *identity);
 
 /*
  * Grows whenever a range is added, removed or replaced: a cache keyed by raw addresses is valid for

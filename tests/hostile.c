@@ -121,7 +121,8 @@ void hostile_look(int fd, const uint64_t *file_off, size_t n, struct hostile_res
 	assert(dp_space_new(&look.space, look.modules, getpid()) == 0);
 	assert(dp_symbolizer_new(&look.symbolizer, look.modules) == 0);
 	assert(dp_unwinder_new(&look.unwinder, look.modules) == 0);
-	assert(dp_space_add(look.space, CODE_AVMA, CODE_AVMA + CODE_BYTES, 0, "/hostile") == 0);
+	assert(dp_space_add(look.space, CODE_AVMA, CODE_AVMA + CODE_BYTES, 0, "/hostile", NULL) ==
+	       0);
 	assert(dp_modules_count(look.modules) == 1);
 	look_for_names(&look);
 	for (size_t i = 0; i < n; i++) {

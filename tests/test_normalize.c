@@ -38,9 +38,10 @@ static int set_up(void **state)
 	memset(&f, 0, sizeof(f));
 	assert_int_equal(dp_modules_new(&f.modules), 0);
 	assert_int_equal(dp_space_new(&f.space, f.modules, NO_PID), 0);
-	assert_int_equal(dp_space_add(f.space, PROGRAM, PROGRAM + 0x10000, 0x1000, "/program"), 0);
-	assert_int_equal(dp_space_add(f.space, LIBRARY, LIBRARY + 0x20000, 0, "/library"), 0);
-	assert_int_equal(dp_space_add(f.space, JIT, JIT + 0x1000, 0, "//anon"), 0);
+	assert_int_equal(
+		dp_space_add(f.space, PROGRAM, PROGRAM + 0x10000, 0x1000, "/program", NULL), 0);
+	assert_int_equal(dp_space_add(f.space, LIBRARY, LIBRARY + 0x20000, 0, "/library", NULL), 0);
+	assert_int_equal(dp_space_add(f.space, JIT, JIT + 0x1000, 0, "//anon", NULL), 0);
 	f.frames[DP_STACK_MAX_FRAMES + 1] = 0x5a5a;
 	return 0;
 }

@@ -189,7 +189,7 @@ static int add_as_kernel_would(struct fixture *f, pid_t pid, uint64_t avma)
 
 	snprintf(path, sizeof(path), "%.*s%s", (int)line.path_bytes, line.path,
 		 line.deleted ? " (deleted)" : "");
-	return dp_space_add(f->space, line.start, line.end, line.file_off, path);
+	return dp_space_add(f->space, line.start, line.end, line.file_off, path, NULL);
 }
 
 /* The frame of @avma must lie at the place in the file that nm and readelf know of @function. */
@@ -419,7 +419,7 @@ static void space_calls_a_library_that_is_gone_already_opaque(void **state)
 
 	(void)state;
 	load(&f);
-	assert_int_equal(dp_space_add(f.space, 0x10000, 0x20000, 0x1000, "/lib/gone.so"), 0);
+	assert_int_equal(dp_space_add(f.space, 0x10000, 0x20000, 0x1000, "/lib/gone.so", NULL), 0);
 	assert_int_equal(module_at(&f, 0x10800).kind, DP_MODULE_OPAQUE);
 	assert_string_equal(module_at(&f, 0x10800).path, "/lib/gone.so");
 	assert_int_equal(dp_frame_offset(dp_space_frame(f.space, 0x10800)), 0x1800);
@@ -645,14 +645,14 @@ static void space_puts_a_new_mapping_over_what_it_overlaps(void **state)
 	uint64_t generation;
 
 	(void)state;
-	assert_int_equal(dp_space_add(f.space, 0x1000, 0x9000, 0x100000, "/a"), 0);
-	assert_int_equal(dp_space_add(f.space, 0x3000, 0x5000, 0x7000, "/b"), 0);
+	assert_int_equal(dp_space_add(f.space, 0x1000, 0x9000, 0x100000, "/a", NULL), 0);
+	assert_int_equal(dp_space_add(f.space, 0x3000, 0x5000, 0x7000, "/b", NULL), 0);
 	assert_int_equal(n_ranges(f.space), 3);
 	assert_range(f.space, 0, 0x1000, 0x3000, 0x100000, 1);
 	assert_range(f.space, 1, 0x3000, 0x5000, 0x7000, 2);
 	assert_range(f.space, 2, 0x5000, 0x9000, 0x104000, 1);
 	/* Over several, with both ends sticking out. */
-	assert_int_equal(dp_space_add(f.space, 0x2000, 0x6000, 0, "//anon"), 0);
+	assert_int_equal(dp_space_add(f.space, 0x2000, 0x6000, 0, "//anon", NULL), 0);
 	assert_int_equal(n_ranges(f.space), 3);
 	assert_range(f.space, 0, 0x1000, 0x2000, 0x100000, 1);
 	assert_range(f.space, 1, 0x2000, 0x6000, 0, 0);
@@ -661,18 +661,18 @@ static void space_puts_a_new_mapping_over_what_it_overlaps(void **state)
 	assert_int_equal(dp_space_mapping_of(f.space, dp_frame_make(2, 0x7800), &range), 0);
 	assert_int_equal(range.start, 0x3000);
 	/* Touching is not overlapping; order of addition does not matter. */
-	assert_int_equal(dp_space_add(f.space, 0x9000, 0xa000, 0, "/c"), 0);
-	assert_int_equal(dp_space_add(f.space, 0x0800, 0x1000, 0, "/c"), 0);
+	assert_int_equal(dp_space_add(f.space, 0x9000, 0xa000, 0, "/c", NULL), 0);
+	assert_int_equal(dp_space_add(f.space, 0x0800, 0x1000, 0, "/c", NULL), 0);
 	assert_int_equal(n_ranges(f.space), 5);
 	assert_range(f.space, 0, 0x0800, 0x1000, 0, 3);
 	assert_range(f.space, 4, 0x9000, 0xa000, 0, 3);
 	/* The same again changes nothing; nothing is no mapping. */
 	generation = dp_space_generation(f.space);
-	assert_int_equal(dp_space_add(f.space, 0x9000, 0xa000, 0, "/c"), 0);
-	assert_int_equal(dp_space_add(f.space, 0x9000, 0x9000, 0, "/d"), 0);
+	assert_int_equal(dp_space_add(f.space, 0x9000, 0xa000, 0, "/c", NULL), 0);
+	assert_int_equal(dp_space_add(f.space, 0x9000, 0x9000, 0, "/d", NULL), 0);
 	assert_int_equal(dp_space_generation(f.space), generation);
 	/* Over everything. */
-	assert_int_equal(dp_space_add(f.space, 0, 0x100000, 0, "/all"), 0);
+	assert_int_equal(dp_space_add(f.space, 0, 0x100000, 0, "/all", NULL), 0);
 	assert_int_equal(n_ranges(f.space), 1);
 	assert_true(dp_space_generation(f.space) > generation);
 	tear_down(&f);
@@ -688,14 +688,15 @@ static void space_takes_the_special_names_for_what_they_are(void **state)
 	for (size_t i = 0; i < sizeof(anonymous) / sizeof(*anonymous); i++) {
 		uint64_t start = 0x10000 * (i + 1);
 
-		assert_int_equal(dp_space_add(f.space, start, start + 0x1000, 0, anonymous[i]), 0);
+		assert_int_equal(
+			dp_space_add(f.space, start, start + 0x1000, 0, anonymous[i], NULL), 0);
 		assert_true(dp_space_holds(f.space, start));
 		assert_int_equal(dp_space_frame(f.space, start), start);
 	}
 	assert_int_equal(dp_modules_count(f.modules), 0);
-	assert_int_equal(dp_space_add(f.space, 0x1000, 0x2000, 0, "/x y (deleted)"), 0);
+	assert_int_equal(dp_space_add(f.space, 0x1000, 0x2000, 0, "/x y (deleted)", NULL), 0);
 	assert_string_equal(module_at(&f, 0x1000).path, "/x y");
-	assert_int_equal(dp_space_add(f.space, 0x2000, 0x3000, 0, "[vdso]"), 0);
+	assert_int_equal(dp_space_add(f.space, 0x2000, 0x3000, 0, "[vdso]", NULL), 0);
 	assert_string_equal(module_at(&f, 0x2000).path, "[vdso]");
 	assert_int_equal(module_at(&f, 0x2000).kind, DP_MODULE_OPAQUE);
 	tear_down(&f);
@@ -709,19 +710,19 @@ static void space_gives_the_latest_of_several_mappings(void **state)
 
 	(void)state;
 	assert_int_equal(dp_space_mapping_of(f.space, frame, &range), -ENOENT);
-	dp_space_add(f.space, 0x20000, 0x21000, 0x1000, "/a");
-	dp_space_add(f.space, 0x30000, 0x31000, 0x1000, "/a");
+	dp_space_add(f.space, 0x20000, 0x21000, 0x1000, "/a", NULL);
+	dp_space_add(f.space, 0x30000, 0x31000, 0x1000, "/a", NULL);
 	assert_int_equal(dp_space_mapping_of(f.space, frame, &range), 0);
 	assert_int_equal(range.start, 0x30000);
-	dp_space_add(f.space, 0x10000, 0x11000, 0x1000, "/a");
-	dp_space_add(f.space, 0x20000, 0x21000, 0, "/b");
+	dp_space_add(f.space, 0x10000, 0x11000, 0x1000, "/a", NULL);
+	dp_space_add(f.space, 0x20000, 0x21000, 0, "/b", NULL);
 	assert_int_equal(dp_space_mapping_of(f.space, frame, &range), 0);
 	assert_int_equal(range.start, 0x10000);
 	/* Both closed, in the other order. */
-	dp_space_add(f.space, 0x10000, 0x11000, 0, "/b");
+	dp_space_add(f.space, 0x10000, 0x11000, 0, "/b", NULL);
 	assert_int_equal(dp_space_mapping_of(f.space, frame, &range), 0);
 	assert_int_equal(range.start, 0x30000);
-	dp_space_add(f.space, 0x30000, 0x31000, 0, "/b");
+	dp_space_add(f.space, 0x30000, 0x31000, 0, "/b", NULL);
 	assert_int_equal(dp_space_mapping_of(f.space, frame, &range), 0);
 	assert_int_equal(range.start, 0x30000);
 	assert_int_equal(dp_space_mapping_of(f.space, dp_frame_make(1, 0x2000), &range), -ENOENT);
@@ -735,10 +736,10 @@ static void space_forgets_anonymous_code_before_libraries(void **state)
 	struct dp_space_stats stats;
 
 	(void)state;
-	dp_space_add(f.space, 0x1000, 0x2000, 0, "/a");
-	dp_space_add(f.space, 0x1000, 0x2000, 0, "/b");
+	dp_space_add(f.space, 0x1000, 0x2000, 0, "/a", NULL);
+	dp_space_add(f.space, 0x1000, 0x2000, 0, "/b", NULL);
 	for (uint64_t i = 0; i < 5000; i++)
-		dp_space_add(f.space, 0x10000, 0x20000 + i, 0, "//anon");
+		dp_space_add(f.space, 0x10000, 0x20000 + i, 0, "//anon", NULL);
 	dp_space_get_stats(f.space, &stats);
 	assert_int_equal(stats.n_history_lost, 4999 + 1 - 4096);
 	assert_int_equal(dp_space_mapping_of(f.space, dp_frame_make(1, 0x800), &range), 0);
@@ -747,8 +748,8 @@ static void space_forgets_anonymous_code_before_libraries(void **state)
 	for (uint64_t i = 0; i < 5000; i++) {
 		uint64_t start = 0x1000000 + 0x10000 * (i % 7);
 
-		dp_space_add(f.space, start, start + 0x1000, 0, "/a");
-		dp_space_add(f.space, start, start + 0x1000, 0, "/b");
+		dp_space_add(f.space, start, start + 0x1000, 0, "/a", NULL);
+		dp_space_add(f.space, start, start + 0x1000, 0, "/b", NULL);
 	}
 	dp_space_get_stats(f.space, &stats);
 	assert_int_equal(stats.n_history_lost, 4999 + 1 - 4096 + 1);
@@ -763,7 +764,7 @@ static void space_counts_mappings_beyond_its_bound(void **state)
 	(void)state;
 	for (uint64_t i = 0; i < (1u << 17) + 10; i++)
 		assert_int_equal(dp_space_add(f.space, 0x1000 + i * 0x2000, 0x2000 + i * 0x2000, 0,
-					      "//anon"),
+					      "//anon", NULL),
 				 0);
 	dp_space_get_stats(f.space, &stats);
 	assert_true(stats.n_ranges_over_limit >= 10);
@@ -789,7 +790,7 @@ static int load_again(void)
 static int add_again(void)
 {
 	uint64_t generation = dp_space_generation(failing.space);
-	int r = dp_space_add(failing.space, 0x3000, 0x4000, 0, "/new");
+	int r = dp_space_add(failing.space, 0x3000, 0x4000, 0, "/new", NULL);
 
 	assert_int_equal(dp_space_generation(failing.space) > generation, r == 0);
 	return r;
@@ -817,7 +818,7 @@ static void space_leaves_all_as_it_was_when_memory_is_out(void **state)
 	failing = set_up(NO_PID);
 	/* 15 and 2: the arrays are full, and have to grow. */
 	for (uint64_t i = 1; i <= 15; i++)
-		dp_space_add(failing.space, 0x10000 * i, 0x10000 * i + 0x1000, 0, "//anon");
+		dp_space_add(failing.space, 0x10000 * i, 0x10000 * i + 0x1000, 0, "//anon", NULL);
 	ALLOC_FAIL_EACH(add_again());
 	assert_int_equal(n_ranges(failing.space), 16);
 	tear_down(&failing);
