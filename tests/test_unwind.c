@@ -18,17 +18,11 @@
 
 #include <cmocka.h>
 
-#include "symbolize/space.h"
-#include "symbolize/unwind.h"
 #include "tests/alloc_fail.h"
+#include "tests/own_stack.h"
 
 #define MAX_FRAMES 200
 #define MAX_STACK_BYTES 65536
-#define N_GREGS_BY_DWARF DP_UNWIND_REGS
-
-static const int greg_by_dwarf[N_GREGS_BY_DWARF] = {
-	REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
-	REG_R9,	 REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
 
 /* What was taken, and what backtrace() said in the same place. */
 static struct {
@@ -39,47 +33,21 @@ static struct {
 	uintptr_t stack_end; /* of the thread's stack */
 } taken;
 
-struct fixture {
-	struct dp_modules *modules;
-	struct dp_space *space;
-	struct dp_unwinder *unwinder;
-};
-
 static int set_up(void **state)
 {
-	struct fixture *fixture = calloc(1, sizeof(*fixture));
-	struct dp_error err;
+	struct own_process *process = calloc(1, sizeof(*process));
 
-	assert_non_null(fixture);
-	assert_int_equal(dp_modules_new(&fixture->modules), 0);
-	assert_int_equal(dp_space_new(&fixture->space, fixture->modules, getpid()), 0);
-	assert_int_equal(dp_space_load(fixture->space, &err), 0);
-	assert_int_equal(dp_unwinder_new(&fixture->unwinder, fixture->modules), 0);
-	*state = fixture;
+	assert_non_null(process);
+	own_process_open(process);
+	*state = process;
 	return 0;
 }
 
 static int tear_down(void **state)
 {
-	struct fixture *fixture = *state;
-
-	dp_unwinder_free(fixture->unwinder);
-	dp_space_free(fixture->space);
-	dp_modules_free(fixture->modules);
-	free(fixture);
+	own_process_close(*state);
+	free(*state);
 	return 0;
-}
-
-static uintptr_t find_stack_end(void)
-{
-	pthread_attr_t attr;
-	void *low;
-	size_t n_bytes;
-
-	assert_int_equal(pthread_getattr_np(pthread_self(), &attr), 0);
-	assert_int_equal(pthread_attr_getstack(&attr, &low, &n_bytes), 0);
-	pthread_attr_destroy(&attr);
-	return (uintptr_t)low + n_bytes;
 }
 
 /* Copies the stack as the kernel would: over what the sanitizers put between variables, too. */
@@ -104,8 +72,7 @@ __attribute__((noinline)) static void take(void)
 
 	taken.n_expected = backtrace(taken.expected, MAX_FRAMES);
 	getcontext(&context);
-	for (int i = 0; i < N_GREGS_BY_DWARF; i++)
-		taken.sample.regs[i] = (uint64_t)context.uc_mcontext.gregs[greg_by_dwarf[i]];
+	own_registers(&context, taken.sample.regs);
 	sp = (uintptr_t)taken.sample.regs[7];
 	taken.sample.stack_bytes = MAX_STACK_BYTES;
 	if (sp < taken.stack_end && taken.stack_end - sp < MAX_STACK_BYTES)
@@ -120,7 +87,7 @@ __attribute__((noinline)) static void take(void)
  * backtrace()'s, of which neither what a signal interrupted nor the C library's return from the
  * handler before it is a return address. @i_interrupted: index of the former; -1: none.
  */
-static void expect_same(struct fixture *fixture, int i_interrupted)
+static void expect_same(struct own_process *fixture, int i_interrupted)
 {
 	uint64_t frames[MAX_FRAMES];
 	struct dp_unwind_result result;
@@ -213,7 +180,7 @@ static void a_call_back_from_the_c_library_is_unwound(void **state)
 static void *thread_main(void *argument)
 {
 	(void)argument;
-	taken.stack_end = find_stack_end();
+	taken.stack_end = own_stack_end();
 	recurse(3);
 	return NULL;
 }
@@ -252,7 +219,7 @@ static void a_signal_handler_is_unwound_into_what_it_interrupted(void **state)
 
 static void a_copy_that_is_too_short_gives_the_beginning_and_says_so(void **state)
 {
-	struct fixture *fixture = *state;
+	struct own_process *fixture = *state;
 	uint64_t whole[MAX_FRAMES], frames[MAX_FRAMES];
 	struct dp_unwind_sample sample;
 	struct dp_unwind_result result;
@@ -281,7 +248,7 @@ static void a_copy_that_is_too_short_gives_the_beginning_and_says_so(void **stat
 
 static void as_many_frames_as_there_is_room_for_are_given(void **state)
 {
-	struct fixture *fixture = *state;
+	struct own_process *fixture = *state;
 	uint64_t frames[5];
 	struct dp_unwind_result result;
 
@@ -323,7 +290,7 @@ static void hide(struct hidden *hidden, uint64_t address)
 
 static void a_pending_return_probes_trampoline_is_seen_through(void **state)
 {
-	struct fixture *fixture = *state;
+	struct own_process *fixture = *state;
 	struct dp_unwind_stats stats;
 	struct dp_unwind_sample sample;
 	uint64_t frames[MAX_FRAMES];
@@ -349,7 +316,7 @@ static void a_pending_return_probes_trampoline_is_seen_through(void **state)
 
 static void garbage_on_the_stack_ends_it(void **state)
 {
-	struct fixture *fixture = *state;
+	struct own_process *fixture = *state;
 	uint64_t frames[MAX_FRAMES];
 	struct dp_unwind_result result;
 	unsigned random = 1;
@@ -368,7 +335,7 @@ static void garbage_on_the_stack_ends_it(void **state)
 
 static void code_without_a_mapping_ends_it(void **state)
 {
-	struct fixture *fixture = *state;
+	struct own_process *fixture = *state;
 	struct dp_unwind_sample sample = {.regs = {[7] = 4096, [16] = 0x10}};
 	uint64_t frames[2];
 	struct dp_unwind_result result;
@@ -379,7 +346,7 @@ static void code_without_a_mapping_ends_it(void **state)
 	assert_int_equal(result.end, DP_UNWIND_NO_CFI);
 }
 
-static struct fixture *failing;
+static struct own_process *failing;
 
 static int unwind_anew(void)
 {
@@ -434,6 +401,6 @@ int main(void)
 		cmocka_unit_test(a_failed_allocation_ends_the_stack_or_is_reported),
 	};
 
-	taken.stack_end = find_stack_end();
+	taken.stack_end = own_stack_end();
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

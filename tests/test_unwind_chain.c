@@ -14,18 +14,13 @@
 
 #include <cmocka.h>
 
-#include "symbolize/space.h"
-#include "symbolize/unwind.h"
 #include "tests/framed.h"
+#include "tests/own_stack.h"
 
 #define DEPTH 60
 #define MAX_FRAMES 200
 #define MAX_STACK_BYTES 65536
 #define CONTEXT_USER ((uint64_t)-512)
-
-static const int greg_by_dwarf[DP_UNWIND_REGS] = {
-	REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
-	REG_R9,	 REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
 
 static struct {
 	struct dp_unwind_sample sample;
@@ -61,29 +56,15 @@ static void make_callchain(void)
 	taken.sample.n_callchain = n;
 }
 
-static uintptr_t stack_end(void)
-{
-	pthread_attr_t attr;
-	size_t n_bytes;
-	void *low;
-
-	if (pthread_getattr_np(pthread_self(), &attr) != 0 ||
-	    pthread_attr_getstack(&attr, &low, &n_bytes) != 0)
-		abort();
-	pthread_attr_destroy(&attr);
-	return (uintptr_t)low + n_bytes;
-}
-
 __attribute__((no_sanitize_address)) static void take(const ucontext_t *context)
 {
 	const volatile uint8_t *from;
 	uintptr_t sp;
 
-	for (int i = 0; i < DP_UNWIND_REGS; i++)
-		taken.sample.regs[i] = (uint64_t)context->uc_mcontext.gregs[greg_by_dwarf[i]];
+	own_registers(context, taken.sample.regs);
 	sp = (uintptr_t)taken.sample.regs[DP_UNWIND_REG_SP];
 	from = (const volatile uint8_t *)sp; // NOLINT(performance-no-int-to-ptr)
-	taken.sample.stack_bytes = stack_end() - sp;
+	taken.sample.stack_bytes = own_stack_end() - sp;
 	if (taken.sample.stack_bytes > MAX_STACK_BYTES)
 		abort();
 	for (size_t i = 0; i < taken.sample.stack_bytes; i++)
@@ -94,9 +75,7 @@ __attribute__((no_sanitize_address)) static void take(const ucontext_t *context)
 }
 
 struct fixture {
-	struct dp_modules *modules;
-	struct dp_space *space;
-	struct dp_unwinder *unwinder;
+	struct own_process process;
 	uint64_t whole[MAX_FRAMES];
 	ptrdiff_t n_whole;
 };
@@ -105,20 +84,16 @@ static int set_up(void **state)
 {
 	struct fixture *fixture = calloc(1, sizeof(*fixture));
 	struct dp_unwind_result result;
-	struct dp_error err;
 	struct framed framed = {DEPTH, take};
 	pthread_t thread;
 
 	assert_non_null(fixture);
-	assert_int_equal(dp_modules_new(&fixture->modules), 0);
-	assert_int_equal(dp_space_new(&fixture->space, fixture->modules, getpid()), 0);
-	assert_int_equal(dp_space_load(fixture->space, &err), 0);
-	assert_int_equal(dp_unwinder_new(&fixture->unwinder, fixture->modules), 0);
+	own_process_open(&fixture->process);
 	assert_int_equal(pthread_create(&thread, NULL, framed_thread, &framed), 0);
 	pthread_join(thread, NULL);
 	/* From the whole copy: the last frames, which have no frame pointers, are known since. */
-	fixture->n_whole = dp_unwind(fixture->unwinder, fixture->space, &taken.sample,
-				     fixture->whole, MAX_FRAMES, &result);
+	fixture->n_whole = dp_unwind(fixture->process.unwinder, fixture->process.space,
+				     &taken.sample, fixture->whole, MAX_FRAMES, &result);
 	assert_int_equal(result.end, DP_UNWIND_OUTERMOST);
 	assert_int_equal(result.n_chain_steps, 0);
 	assert_true(fixture->n_whole > DEPTH + 3);
@@ -130,9 +105,7 @@ static int tear_down(void **state)
 {
 	struct fixture *fixture = *state;
 
-	dp_unwinder_free(fixture->unwinder);
-	dp_space_free(fixture->space);
-	dp_modules_free(fixture->modules);
+	own_process_close(&fixture->process);
 	free(fixture);
 	return 0;
 }
@@ -148,7 +121,8 @@ static ptrdiff_t unwind_short(struct fixture *fixture, size_t n_bytes, const uin
 	sample.stack_bytes = n_bytes;
 	sample.callchain = callchain;
 	sample.n_callchain = n_callchain;
-	n = dp_unwind(fixture->unwinder, fixture->space, &sample, frames, MAX_FRAMES, ret);
+	n = dp_unwind(fixture->process.unwinder, fixture->process.space, &sample, frames,
+		      MAX_FRAMES, ret);
 	assert_in_range(n, 1, fixture->n_whole);
 	assert_memory_equal(frames, fixture->whole, (size_t)n * sizeof(*frames));
 	return n;
@@ -225,11 +199,12 @@ static void files_that_keep_frame_pointers_are_told_from_those_that_do_not(void 
 	struct dp_module_info info;
 	int n_libc = 0;
 
-	for (uint32_t id = 1; id <= dp_modules_count(fixture->modules); id++) {
-		assert_true(dp_module_get(fixture->modules, id, &info));
+	for (uint32_t id = 1; id <= dp_modules_count(fixture->process.modules); id++) {
+		assert_true(dp_module_get(fixture->process.modules, id, &info));
 		if (!strstr(info.path, "/libc.so"))
 			continue;
-		assert_int_equal(dp_unwinder_keeps_frame_pointers(fixture->unwinder, id), 0);
+		assert_int_equal(dp_unwinder_keeps_frame_pointers(fixture->process.unwinder, id),
+				 0);
 		n_libc++;
 	}
 	assert_int_equal(n_libc, 1);
