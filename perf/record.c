@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 
 #include "perf/arch.h"
+#include "perf/kernel_abi.h"
 
 struct cursor {
 	const uint8_t *at;
@@ -232,19 +233,21 @@ static const struct dp_raw_layout *find_raw_layout(const struct dp_record_layout
 }
 
 static void set_entry(struct dp_event *event, const struct parts *parts, uint64_t probe_avma,
-		      const uint64_t *values)
+		      const uint64_t *values, uint64_t decided)
 {
 	event->entry.probe_avma = probe_avma;
 	memcpy(event->entry.args, values, sizeof(event->entry.args));
 	event->entry.sp = values[3];
 	event->entry.stack0 = values[4];
+	event->entry.decided = decided & DP_KERNEL_DECIDED;
+	event->entry.sampled = decided & DP_KERNEL_SAMPLED;
 	event->entry.user = (struct dp_user_state){0};
 	if (event->type == DP_EVENT_ALLOC_ENTRY)
 		event->entry.user = parts->user;
 }
 
 static void set_sample(struct dp_event *event, const struct parts *parts, uint64_t probe_avma,
-		       const uint64_t *values)
+		       const uint64_t *values, uint64_t decided)
 {
 	switch (event->type) {
 	case DP_EVENT_ALLOC_RETURN:
@@ -252,6 +255,8 @@ static void set_sample(struct dp_event *event, const struct parts *parts, uint64
 		event->ret.retval = values[0];
 		event->ret.dx = values[1];
 		event->ret.sp = values[2];
+		event->ret.decided = decided & DP_KERNEL_DECIDED;
+		event->ret.untracked = decided & DP_KERNEL_UNTRACKED;
 		break;
 	case DP_EVENT_FUTEX_ENTER:
 		event->futex_enter.uaddr = values[0];
@@ -262,12 +267,19 @@ static void set_sample(struct dp_event *event, const struct parts *parts, uint64
 		event->futex_exit.result = (int64_t)values[0];
 		event->futex_exit.user = parts->user;
 		break;
+	case DP_EVENT_WAIT:
+		event->wait.released = values[0] != 0;
+		event->wait.delay_ns = values[1];
+		event->wait.drawn_ns = values[2];
+		event->wait.user = parts->user;
+		break;
 	case DP_EVENT_WAKING:
+	case DP_EVENT_RELEASE:
 		event->waking.wakee_tid = (uint32_t)values[0];
 		event->waking.user = parts->user;
 		break;
 	default:
-		set_entry(event, parts, probe_avma, values);
+		set_entry(event, parts, probe_avma, values, decided);
 	}
 }
 
@@ -276,14 +288,15 @@ static int parse_sample(const struct dp_record_layout *layout, struct cursor c,
 {
 	struct parts parts = {.user = {.has_regs = false}};
 	const struct dp_raw_layout *raw;
-	uint64_t probe_avma;
+	uint64_t probe_avma, decided;
 	uint64_t values[DP_N_RAW_FIELDS];
 
 	DP_SAMPLE_PARTS(READ_PART)
 	if (read_user_state(&c, &parts))
 		return -EBADMSG;
 	raw = find_raw_layout(layout, &parts.raw);
-	if (!raw || c.left != 0 || get_field(&parts.raw, raw->probe, &probe_avma))
+	if (!raw || c.left != 0 || get_field(&parts.raw, raw->probe, &probe_avma) ||
+	    get_field(&parts.raw, raw->decided, &decided))
 		return -EBADMSG;
 	for (size_t i = 0; i < DP_N_RAW_FIELDS; i++) {
 		if (get_field(&parts.raw, raw->fields[i], &values[i]))
@@ -294,7 +307,7 @@ static int parse_sample(const struct dp_record_layout *layout, struct cursor c,
 	event->tid = parts.tid;
 	event->time_ns = parts.time_ns;
 	event->id = parts.id;
-	set_sample(event, &parts, probe_avma, values);
+	set_sample(event, &parts, probe_avma, values, decided);
 	return 0;
 }
 

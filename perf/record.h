@@ -23,6 +23,8 @@ enum dp_event_type {
 	DP_EVENT_FUTEX_ENTER,  /* a futex system call was entered */
 	DP_EVENT_FUTEX_EXIT,   /* ... and returned */
 	DP_EVENT_WAKING,       /* the thread woke another one */
+	DP_EVENT_RELEASE,      /* the thread ends another one's wait, which would be kept */
+	DP_EVENT_WAIT,	       /* a wait that is kept has ended */
 };
 
 #define DP_BUILD_ID_MAX 20
@@ -57,13 +59,17 @@ struct dp_event {
 			uint64_t args[3];    /* first three integer arguments */
 			uint64_t sp;	     /* stack pointer as at the function's entry */
 			uint64_t stack0;     /* the word at sp: the return address */
+			bool decided;	     /* in the kernel: it is an outermost call … */
+			bool sampled;	     /* … and whether it is sampled */
 			struct dp_user_state user; /* at the probed instruction */
 		} entry; /* ALLOC_ENTRY and FREE (FREE: without the user's state) */
 		struct {
 			uint64_t probe_avma; /* of the entry that this return belongs to */
 			uint64_t retval;
 			uint64_t dx; /* third argument register at return, see KERNEL facts */
-			uint64_t sp; /* after the return: entry's sp + 8 on x86-64 */
+			uint64_t sp;	/* after the return: entry's sp + 8 on x86-64 */
+			bool decided;	/* in the kernel: dx is the object's address, 0 for none … */
+			bool untracked; /* … and its free will not be seen */
 		} ret;
 		struct {
 			uint64_t start; /* avma */
@@ -97,7 +103,13 @@ struct dp_event {
 		struct {
 			uint32_t wakee_tid;
 			struct dp_user_state user; /* of the waker, which is the event's thread */
-		} waking;
+		} waking;			   /* WAKING and RELEASE */
+		struct {
+			bool released;	   /* by the thread of the last RELEASE of this one */
+			uint64_t delay_ns; /* from its beginning until the thread runs again */
+			uint64_t drawn_ns; /* what decided: up to its release, else all of it */
+			struct dp_user_state user;
+		} wait;
 	};
 };
 
@@ -110,7 +122,10 @@ static inline const struct dp_user_state *dp_event_user(const struct dp_event *e
 	case DP_EVENT_FUTEX_EXIT:
 		return &event->futex_exit.user;
 	case DP_EVENT_WAKING:
+	case DP_EVENT_RELEASE:
 		return &event->waking.user;
+	case DP_EVENT_WAIT:
+		return &event->wait.user;
 	default:
 		return NULL;
 	}
@@ -127,13 +142,16 @@ struct dp_raw_field {
 /* One tracepoint that samples may come from: its id and what it means. */
 struct dp_raw_layout {
 	uint16_t id;		   /* common_type */
-	enum dp_event_type type;   /* ALLOC_ENTRY, ALLOC_RETURN, FREE, FUTEX_* or WAKING */
+	enum dp_event_type type;   /* ALLOC_ENTRY, ALLOC_RETURN, FREE, FUTEX_*, WAKING, RELEASE or
+				      WAIT */
 	struct dp_raw_field probe; /* __probe_ip or __probe_func; size 0 if it is no probe */
 	/*
 	 * Entry: di si dx sp stack0 (free: di, sp). Return: retval dx sp. Futex enter: uaddr op
-	 * val; exit: ret. Waking: pid. Size 0: not there.
+	 * val; exit: ret. Waking, release: pid. Wait: released delay_ns drawn_ns. Size 0: not
+	 * there.
 	 */
 	struct dp_raw_field fields[DP_N_RAW_FIELDS];
+	struct dp_raw_field decided; /* DP_KERNEL_* of an entry or a return (perf/kernel_abi.h) */
 };
 
 #define DP_MAX_RAW_LAYOUTS 8

@@ -29,7 +29,8 @@ static size_t choose_ring_bytes(size_t n_cpus, bool with_stacks)
 	return bytes;
 }
 
-static int open_one(struct dp_rings *rings, size_t i, size_t ring_bytes, struct dp_error *err)
+static int open_one(struct dp_rings *rings, size_t i, size_t ring_bytes, bool sideband,
+		    struct dp_error *err)
 {
 	struct perf_event_attr attr = {
 		.size = sizeof(attr),
@@ -39,6 +40,12 @@ static int open_one(struct dp_rings *rings, size_t i, size_t ring_bytes, struct 
 		.sample_id_all = 1,
 		.exclude_kernel = 1,
 		.exclude_hv = 1,
+		.mmap = sideband,
+		.mmap2 = sideband,
+		.build_id = sideband,
+		.comm = sideband,
+		.comm_exec = sideband,
+		.task = sideband,
 		.use_clockid = 1,
 		.clockid = CLOCK_MONOTONIC,
 		.watermark = 1,
@@ -69,7 +76,8 @@ static int open_one(struct dp_rings *rings, size_t i, size_t ring_bytes, struct 
 	return 0;
 }
 
-int dp_rings_open(struct dp_rings *ret, size_t ring_bytes, bool with_stacks, struct dp_error *err)
+int dp_rings_open(struct dp_rings *ret, size_t ring_bytes, bool with_stacks, bool sideband,
+		  struct dp_error *err)
 {
 	int r = dp_cpus_online(&ret->cpus, &ret->n_cpus);
 
@@ -83,7 +91,7 @@ int dp_rings_open(struct dp_rings *ret, size_t ring_bytes, bool with_stacks, str
 	if (ring_bytes == 0)
 		ring_bytes = choose_ring_bytes(ret->n_cpus, with_stacks);
 	for (size_t i = 0; r == 0 && i < ret->n_cpus; i++)
-		r = open_one(ret, i, ring_bytes, err);
+		r = open_one(ret, i, ring_bytes, sideband, err);
 	return r;
 }
 

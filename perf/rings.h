@@ -26,10 +26,12 @@ struct dp_rings {
  * Opens a ring on every CPU that is online.
  *
  * @ring_bytes: of each, a power of two; 0: chosen from the number of CPUs. @with_stacks: many
- * records will be large. @ret: to be closed in every case.
+ * records will be large. @sideband: the rings are told of mappings, names, beginnings and ends of
+ * all the machine's threads. @ret: to be closed in every case.
  * Returns 0 or a negative errno with a sentence in @err.
  */
-int dp_rings_open(struct dp_rings *ret, size_t ring_bytes, bool with_stacks, struct dp_error *err);
+int dp_rings_open(struct dp_rings *ret, size_t ring_bytes, bool with_stacks, bool sideband,
+		  struct dp_error *err);
 
 /* Unmaps and closes them. */
 void dp_rings_close(struct dp_rings *rings);

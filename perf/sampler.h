@@ -8,25 +8,42 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "perf/kernel_abi.h"
 #include "perf/record.h"
 #include "src/base/error.h"
 
 /*
- * The sampler: puts probes into one process and gives what they see as events in time order. This
- * is the direct form: perf itself delivers every hit.
+ * The sampler: puts probes into one process and gives what they see as events in time order. There
+ * are two behind one face. The direct one delivers every hit. The kernel one decides in the kernel:
+ * of allocations it delivers those that are sampled, with their returns and frees (all, as they
+ * are, at a rate of 1), and of waits those that are kept, with what ended them.
  */
 
 struct dp_sampler;
 
-/* Where one function is probed: @file_off is the chosen instruction (perf/arch.h). */
+enum dp_sampler_mode {
+	DP_SAMPLER_AUTO, /* the kernel sampler where it can be had, else the direct one */
+	DP_SAMPLER_KERNEL,
+	DP_SAMPLER_DIRECT,
+};
+
+/*
+ * Where one function is probed: @file_off is the chosen instruction (perf/arch.h). The positions of
+ * its arguments, -1 for none, are what the kernel sampler decides by.
+ */
 struct dp_probe_site {
 	int fd; /* the file that holds the code; needed while dp_sampler_open() runs */
 	uint64_t file_off;
-	bool is_free; /* entry only, no callchain */
+	enum dp_kernel_kind kind; /* DP_KERNEL_FREE: entry only, no callchain */
+	int8_t i_size, i_count, i_pointer;
 };
 
 struct dp_sampler_options {
 	pid_t pid;
+	enum dp_sampler_mode mode;
+	uint64_t heap_rate_bytes; /* for the kernel sampler, and the next two; at least 1 */
+	uint64_t block_rate_ns;	  /* at least 1 */
+	uint64_t seed;		  /* of its generators */
 	const struct dp_probe_site
 		*sites;	  /* allocation functions and frees, at least one of each … */
 	size_t n_sites;	  /* … or none: no heap events */
@@ -36,7 +53,7 @@ struct dp_sampler_options {
 	/*
 	 * Asked of every allocation that brings a copy, as it is read and before it is put in
 	 * order: whether the copy is wanted. Else it is left out (user.left_out), which saves most
-	 * of the work. NULL: always.
+	 * of the work. NULL: always. The kernel sampler does not ask.
 	 */
 	bool (*wants_stack)(void *context, const struct dp_event *entry);
 	void *context;
@@ -59,6 +76,8 @@ struct dp_sampler_stats {
 	uint64_t n_entry_duplicates;  /* of these, entries */
 	uint64_t n_malformed;
 	uint64_t n_out_of_order; /* records that came after a younger one had been given */
+	struct dp_kernel_counts
+		kernel; /* what the kernel sampler decided; zeros for the direct one */
 };
 
 /*
@@ -70,6 +89,15 @@ struct dp_sampler_stats {
  */
 int dp_sampler_open(struct dp_sampler **ret, const struct dp_sampler_options *options,
 		    struct dp_error *err);
+
+/* Whether it is the kernel sampler. */
+bool dp_sampler_is_kernel(const struct dp_sampler *sampler);
+
+/*
+ * Why it is the direct one though the kernel sampler was preferred: a sentence, borrowed; NULL if
+ * it was not, or if it is the kernel's.
+ */
+const char *dp_sampler_why_direct(const struct dp_sampler *sampler);
 
 /*
  * Lets events flow: frees first, then returns, then entries, so that no object is seen whose free

@@ -77,7 +77,7 @@ static int define_probes(struct dp_tracefs *tracefs, const struct dp_sampler_opt
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < options->n_sites; i++) {
-		if (options->sites[i].is_free != frees)
+		if ((options->sites[i].kind == DP_KERNEL_FREE) != frees)
 			continue;
 		r = dp_tracefs_define(tracefs, event->name, event->is_return, options->sites[i].fd,
 				      options->sites[i].file_off, event->fetch->definition, err);

@@ -31,8 +31,9 @@ static int add_settings(struct dp_pprof *profile, const struct dp_session *sessi
 	if (r == 0)
 		r = add(profile, "process: pid %d, name %s", target->pid, target->comm);
 	if (r == 0)
-		r = add(profile,
-			"sampler: direct (perf delivers every hit), armed 100 %% of the time");
+		r = add(profile, "sampler: %s, armed 100 %% of the time",
+			dp_session_is_kernel(session) ? "kernel (BPF programs deliver what is kept)"
+						      : "direct (perf delivers every hit)");
 	return r;
 }
 
@@ -97,11 +98,11 @@ static int add_heap_totals(struct dp_pprof *profile, const struct dp_session_sta
 	int r = add(profile,
 		    "entries since attach: hit %llu, returned %llu, failed %llu, nested %llu, "
 		    "abandoned %llu, forgotten %llu, noroom %llu, pending %llu, lost %llu, "
-		    "duplicate %llu",
+		    "duplicate %llu, skipped %llu",
 		    N(sampler->n_entry_hits), N(now->pairing.n_calls), N(now->pairing.n_failed),
 		    N(now->pairing.n_nested), N(now->pairing.n_abandoned),
 		    N(now->pairing.n_forgotten), N(now->pairing.n_no_room), N(now->n_pending),
-		    N(sampler->n_entry_lost), N(sampler->n_entry_duplicates));
+		    N(sampler->n_entry_lost), N(sampler->n_entry_duplicates), N(now->n_skipped));
 
 	return r;
 }

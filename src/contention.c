@@ -25,8 +25,11 @@
  * nothing but that call or an interrupt wakes anybody; whom an interrupt (a timer, a signal) woke
  * returns an error.
  *
+ * Where the kernel decides (perf/kernel.bpf.c, by the same rules) only what is kept comes here.
+ *
  * Not seen: the rest of a wait with a time-out that was stopped and goes on in restart_syscall(2);
- * the calls futex_waitv(2), futex_wait, futex_wake and futex_requeue of later kernels.
+ * by the direct sampler the calls futex_waitv(2), futex_wait, futex_wake and futex_requeue of later
+ * kernels.
  */
 
 /* Kernel-internal results that the tracepoint shows. Source: the kernel's include/linux/errno.h. */
@@ -94,6 +97,7 @@ struct dp_contention {
 	struct call *calls; /* in no order */
 	size_t n_calls, calls_capacity;
 	struct dp_map positions; /* tid to index into calls */
+	struct dp_map releases;	 /* decided by the kernel: tid to the stack that ended its wait */
 	struct table block, mutex;
 	double lock_ended_otherwise;
 	struct dp_contention_stats stats;
@@ -123,6 +127,7 @@ void dp_contention_free(struct dp_contention *contention)
 		return;
 	free(contention->calls);
 	dp_map_clear(&contention->positions);
+	dp_map_clear(&contention->releases);
 	free(contention->block.rows);
 	dp_map_clear(&contention->block.positions);
 	free(contention->mutex.rows);
@@ -300,24 +305,31 @@ static void add_to_row(struct row *row, double contentions, uint64_t delay_ns)
 		row->delay_ns = UINT64_MAX;
 }
 
-/*
- * Adds a wait that is kept to both sides, or on failure to none. @drawn_ns: the delay that it was
- * kept for, up to its release; how long it took in the end, until the thread ran again, counts.
- */
-static int count_wait(struct dp_contention *contention, const struct call *call,
-		      const struct dp_event *event, uint64_t drawn_ns, bool released)
+/* A wait that is kept. */
+struct kept {
+	uint64_t drawn_ns; /* the delay that it was kept for, up to its release */
+	uint64_t
+		delay_ns; /* how long it took in the end, until the thread ran again: this counts */
+	bool released;
+	uint32_t releaser_stack;
+};
+
+/* Adds it to both sides, or on failure to none. */
+static int count_wait(struct dp_contention *contention, const struct dp_event *event,
+		      const struct kept *kept)
 {
 	uint64_t rate_ns = contention->options.rate_ns;
-	double contentions = drawn_ns >= rate_ns ? 1 : (double)rate_ns / (double)drawn_ns;
-	uint64_t scaled_ns = round_to_u63((double)delay_until(call, event) * contentions);
+	double contentions =
+		kept->drawn_ns >= rate_ns ? 1 : (double)rate_ns / (double)kept->drawn_ns;
+	uint64_t scaled_ns = round_to_u63((double)kept->delay_ns * contentions);
 	enum dp_wait_kind kind = DP_WAIT_FUTEX;
 	uint32_t stack = contention->stack(contention->context, event, &kind);
 	struct row *waiter, *releaser = NULL;
 	int r;
 
 	r = get_row(&contention->block, stack, kind, &waiter);
-	if (r == 0 && released && dp_wait_kind_is_lock(kind))
-		r = get_row(&contention->mutex, call->releaser_stack, 0, &releaser);
+	if (r == 0 && kept->released && dp_wait_kind_is_lock(kind))
+		r = get_row(&contention->mutex, kept->releaser_stack, 0, &releaser);
 	if (r < 0)
 		return r;
 	add_to_row(waiter, contentions, scaled_ns);
@@ -333,17 +345,19 @@ static int count_wait(struct dp_contention *contention, const struct call *call,
 static int end_wait(struct dp_contention *contention, const struct call *call,
 		    const struct dp_event *event)
 {
-	bool released = call->released_by && event->futex_exit.result == 0;
-	uint64_t drawn_ns = released ? call->release_delay_ns : delay_until(call, event);
+	struct kept kept = {.delay_ns = delay_until(call, event),
+			    .released = call->released_by && event->futex_exit.result == 0,
+			    .releaser_stack = call->releaser_stack};
 	int r;
 
-	if (is_kept(contention, call, drawn_ns)) {
-		r = count_wait(contention, call, event, drawn_ns, released);
+	kept.drawn_ns = kept.released ? call->release_delay_ns : kept.delay_ns;
+	if (is_kept(contention, call, kept.drawn_ns)) {
+		r = count_wait(contention, event, &kept);
 		if (r < 0)
 			return r;
 	}
 	contention->stats.n_waits++;
-	if (released)
+	if (kept.released)
 		contention->stats.n_released++;
 	else
 		contention->stats.n_ended_otherwise++;
@@ -372,6 +386,29 @@ static int leave(struct dp_contention *contention, const struct dp_event *event)
 	return 0;
 }
 
+/* The waker's side of a wait that the kernel would keep; a later one takes its place. */
+static int decided_release(struct dp_contention *contention, const struct dp_event *event)
+{
+	return dp_map_set(&contention->releases, event->waking.wakee_tid,
+			  contention->stack(contention->context, event, NULL));
+}
+
+/* A wait that the kernel keeps. Without a record of its release it counts as ended otherwise. */
+static int decided_wait(struct dp_contention *contention, const struct dp_event *event)
+{
+	struct kept kept = {.drawn_ns = event->wait.drawn_ns, .delay_ns = event->wait.delay_ns};
+	uint64_t stack = 0;
+	int r;
+
+	kept.released =
+		dp_map_get(&contention->releases, event->tid, &stack) && event->wait.released;
+	kept.releaser_stack = (uint32_t)stack;
+	r = count_wait(contention, event, &kept);
+	if (r == 0)
+		dp_map_remove(&contention->releases, event->tid);
+	return r;
+}
+
 int dp_contention_event(struct dp_contention *contention, const struct dp_event *event)
 {
 	/* Whoever wakes, the wait is the process's own. */
@@ -383,6 +420,10 @@ int dp_contention_event(struct dp_contention *contention, const struct dp_event 
 		return enter(contention, event);
 	if (event->type == DP_EVENT_FUTEX_EXIT)
 		return leave(contention, event);
+	if (event->type == DP_EVENT_RELEASE)
+		return decided_release(contention, event);
+	if (event->type == DP_EVENT_WAIT)
+		return decided_wait(contention, event);
 	return 0;
 }
 
@@ -390,6 +431,7 @@ void dp_contention_thread_exit(struct dp_contention *contention, uint32_t tid)
 {
 	struct call *call = find_call(contention, tid);
 
+	dp_map_remove(&contention->releases, tid);
 	if (!call)
 		return;
 	contention->stats.n_abandoned++;

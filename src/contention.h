@@ -27,8 +27,8 @@ struct dp_contention_options {
 };
 
 /*
- * Gives the id of the stack of a FUTEX_EXIT or WAKING event and, for a waiter, the kind of its
- * wait; called only for what is kept.
+ * Gives the id of the stack of a FUTEX_EXIT, WAIT, WAKING or RELEASE event and, for a waiter, the
+ * kind of its wait; called only for what is kept.
  * @ret_kind: NULL for a waker.
  */
 typedef uint32_t dp_contention_stack_fn(void *context, const struct dp_event *event,
@@ -68,8 +68,9 @@ void dp_contention_free(struct dp_contention *contention); /* NULL is allowed */
 
 /*
  * Takes in a FUTEX_ENTER, FUTEX_EXIT or WAKING event, in the order of time; the kernel delivers a
- * WAKING to the waker's event and to the wakee's, so it may come twice. Others, and futex calls of
- * other processes, are ignored.
+ * WAKING to the waker's event and to the wakee's, so it may come twice. Or, where the kernel has
+ * decided, RELEASE and WAIT events; these are in no statistics but n_kept and
+ * n_lock_ended_otherwise. Others, and those of other processes, are ignored.
  * Returns 0, or -ENOMEM: the event is as if it had not been given, and may be given again.
  */
 int dp_contention_event(struct dp_contention *contention, const struct dp_event *event);

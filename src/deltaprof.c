@@ -205,6 +205,7 @@ static struct dp_session_options choose_options(pid_t pid, const struct deltapro
 		.seed = given.seed ? given.seed : random_seed(),
 		.heap_unwound = given.stacks != DELTAPROF_STACKS_FP,
 		.stacks_go_on = given.stacks == DELTAPROF_STACKS_AUTO,
+		.sampler = (enum dp_sampler_mode)given.sampler,
 		.debuginfod = given.debuginfod != 0};
 }
 
@@ -235,6 +236,12 @@ static int check_options(const struct deltaprof_options *options, struct dp_erro
 		return dp_error_set(err, -EINVAL,
 				    "options: no such stacks: %u; see enum deltaprof_stacks",
 				    (unsigned)options->stacks);
+	if (options->size >=
+		    offsetof(struct deltaprof_options, sampler) + sizeof(options->sampler) &&
+	    (unsigned)options->sampler > DELTAPROF_SAMPLER_DIRECT)
+		return dp_error_set(err, -EINVAL,
+				    "options: no such sampler: %u; see enum deltaprof_sampler",
+				    (unsigned)options->sampler);
 	return 0;
 }
 
@@ -427,6 +434,17 @@ static void describe_probe(const struct dp_session *session, const struct dp_pro
 	describe->line(describe->context, text);
 }
 
+static void describe_sampler(const struct dp_session *session, const struct describe *describe)
+{
+	const char *why = dp_session_why_direct(session);
+	char text[1024];
+
+	snprintf(text, sizeof(text), "sampler: %s%s%s",
+		 dp_session_is_kernel(session) ? "kernel" : "direct", why ? "; " : "",
+		 why ? why : "");
+	describe->line(describe->context, text);
+}
+
 static void run_describe(struct deltaprof *process, void *argument)
 {
 	const struct describe *describe = argument;
@@ -440,6 +458,7 @@ static void run_describe(struct deltaprof *process, void *argument)
 		describe_probe(process->session, &probes[i], describe);
 	if (dp_session_options(process->session)->contention)
 		describe->line(describe->context, "tracepoints on futex calls and wake-ups");
+	describe_sampler(process->session, describe);
 	dp_session_get_size(process->session, &n_threads, &n_fds);
 	snprintf(text, sizeof(text), "%zu threads, %zu file descriptors", n_threads, n_fds);
 	describe->line(describe->context, text);

@@ -57,6 +57,13 @@ enum deltaprof_stacks {
 	DELTAPROF_STACKS_DWARF, /* unwound with the files' CFI from a copy of the stack */
 };
 
+/* Who decides which allocations and waits are kept. */
+enum deltaprof_sampler {
+	DELTAPROF_SAMPLER_AUTO,	  /* KERNEL where it can be had, else DIRECT */
+	DELTAPROF_SAMPLER_KERNEL, /* BPF programs: nothing else leaves the kernel */
+	DELTAPROF_SAMPLER_DIRECT, /* the library: every call is delivered to it */
+};
+
 struct deltaprof_options {
 	size_t size;	   /* sizeof(struct deltaprof_options), for versions to come */
 	unsigned profiles; /* enum deltaprof_profiles, ORed: what is to be observed; 0: all */
@@ -72,6 +79,7 @@ struct deltaprof_options {
 	 * own process, whose allocations and waits the thread would add to. 0: no network is used.
 	 */
 	uint64_t debuginfod;
+	enum deltaprof_sampler sampler;
 };
 
 struct deltaprof;

@@ -145,9 +145,8 @@ uint32_t dp_interner_wait(void *context, const struct dp_event *event, enum dp_w
 {
 	struct dp_interner *interner = context;
 	uint64_t frames[DP_STACK_MAX_FRAMES + 1];
-	const struct dp_user_state *user =
-		event->type == DP_EVENT_WAKING ? &event->waking.user : &event->futex_exit.user;
-	size_t n = unwind(interner, event->tid, user, false, &interner->waits, frames);
+	size_t n =
+		unwind(interner, event->tid, dp_event_user(event), false, &interner->waits, frames);
 	enum dp_wait_kind kind;
 	size_t i_known;
 

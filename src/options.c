@@ -96,7 +96,8 @@ static const char help[] =
 	"      --stacks MODE        how allocations' stacks are found: fp, by frame pointers;\n"
 	"                           dwarf, unwound from a copy of the stack; auto: both, each\n"
 	"                           where it is right (default auto)\n"
-	"      --sampler MODE       auto or direct: every call is delivered (default auto)\n"
+	"      --sampler MODE       auto, kernel (BPF programs decide what is delivered) or\n"
+	"                           direct (every call is) (default auto: kernel if it can be)\n"
 	"      --max-overhead PCT   bound of the slowdown; this version has none: 100 only\n"
 	"  -q, --quiet              nothing but errors on stderr\n"
 	"  -v, --verbose            say when attached, and what was found\n"
@@ -383,10 +384,6 @@ static int refuse_option(char *const *argv, struct dp_error *err)
 /* Well-formed, but can this version do it? */
 static int check_supported(const struct dp_options *options, struct dp_error *err)
 {
-	if (options->sampler == DP_SAMPLER_KERNEL)
-		return dp_error_set(err, -EINVAL,
-				    "--sampler: kernel is not in this version; use --sampler "
-				    "direct");
 	if (options->max_overhead_percent < 100)
 		return dp_error_set(err, -EINVAL,
 				    "--max-overhead: a limit is not in this version; use "

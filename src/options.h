@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "perf/sampler.h"
 #include "src/base/error.h"
 
 /*
@@ -22,12 +23,6 @@ enum dp_stacks_mode {
 	DP_STACKS_AUTO, /* in this version as DP_STACKS_FP */
 	DP_STACKS_FP,
 	DP_STACKS_DWARF,
-};
-
-enum dp_sampler_mode {
-	DP_SAMPLER_AUTO, /* in this version as DP_SAMPLER_DIRECT */
-	DP_SAMPLER_KERNEL,
-	DP_SAMPLER_DIRECT,
 };
 
 #define DP_OPTIONS_MAX_PIDS 64

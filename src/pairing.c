@@ -120,14 +120,16 @@ static size_t count_alive(const struct dp_pending_thread *thread, const struct d
 }
 
 /*
- * Draws an outermost call. One that brought a copy of its stack was drawn when it was read: where
- * the draw was lost, so was the copy (dp_pairing_wants_stack()).
+ * Draws an outermost call, if the kernel has not. One that brought a copy of its stack was drawn
+ * when it was read: where the draw was lost, so was the copy (dp_pairing_wants_stack()).
  */
 static bool is_sampled(struct dp_pairing *pairing, const struct dp_event *event, uint64_t size)
 {
 	const struct dp_user_state *user = &event->entry.user;
 	bool sampled;
 
+	if (event->entry.decided)
+		return event->entry.sampled;
 	if (size == UINT64_MAX)
 		return false;
 	if (user->asked_bytes > 0)
@@ -180,7 +182,8 @@ int dp_pairing_entry(struct dp_pairing *pairing, const struct dp_event *event,
 	if (r >= 0) {
 		if (thread->doubtful)
 			discard(pairing, thread, 0, &pairing->stats.n_forgotten);
-		discard(pairing, thread, count_alive(thread, event), &pairing->stats.n_abandoned);
+		discard(pairing, thread, event->entry.decided ? 0 : count_alive(thread, event),
+			&pairing->stats.n_abandoned);
 		/* Jumped to by a call whose entry was lost: with it went the caller. */
 		if (thread->depth == 0 && dp_is_return_trampoline(call.stack0)) {
 			pairing->stats.n_forgotten++;
@@ -210,6 +213,8 @@ static bool is_aligned(uint64_t addr, uint64_t align)
 static uint64_t result_of(const struct dp_pending_call *call, const struct dp_event *event,
 			  const struct dp_alloc_function *function, bool dx_is_result)
 {
+	if (event->ret.decided)
+		return event->ret.untracked ? 0 : event->ret.dx;
 	if (function->kind != DP_ALLOC_OUT)
 		return event->ret.retval;
 	if (call->inner_addr)

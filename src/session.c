@@ -142,9 +142,23 @@ static bool wants_stack(void *context, const struct dp_event *event)
 	return !probe || dp_pairing_wants_stack(session->pairing, event, probe->function);
 }
 
+static enum dp_kernel_kind kind_of(enum dp_alloc_kind kind)
+{
+	static const enum dp_kernel_kind kinds[] = {[DP_ALLOC_NEW] = DP_KERNEL_NEW,
+						    [DP_ALLOC_RESIZE] = DP_KERNEL_RESIZE,
+						    [DP_ALLOC_OUT] = DP_KERNEL_OUT,
+						    [DP_ALLOC_FREE] = DP_KERNEL_FREE};
+
+	return kinds[kind];
+}
+
 static int open_sampler(struct dp_session *session, struct dp_error *err)
 {
 	struct dp_sampler_options options = {.pid = session->options.pid,
+					     .mode = session->options.sampler,
+					     .heap_rate_bytes = session->options.heap_rate_bytes,
+					     .block_rate_ns = session->options.block_rate_ns,
+					     .seed = session->options.seed,
 					     .contention = session->options.contention,
 					     .heap_stacks = session->options.heap_unwound,
 					     .wants_stack = wants_stack,
@@ -165,7 +179,10 @@ static int open_sampler(struct dp_session *session, struct dp_error *err)
 		sites[i] = (struct dp_probe_site){
 			.fd = dp_module_fd(session->modules, dp_frame_module(list[i].frame)),
 			.file_off = dp_frame_offset(list[i].frame),
-			.is_free = list[i].function->kind == DP_ALLOC_FREE};
+			.kind = kind_of(list[i].function->kind),
+			.i_size = (int8_t)list[i].function->i_size,
+			.i_count = (int8_t)list[i].function->i_count,
+			.i_pointer = (int8_t)list[i].function->i_pointer};
 	options.sites = sites;
 	r = dp_sampler_open(&session->sampler, &options, err);
 	free(sites);
@@ -379,6 +396,8 @@ static int take_event(struct dp_session *session, const struct dp_event *event)
 	case DP_EVENT_FUTEX_ENTER:
 	case DP_EVENT_FUTEX_EXIT:
 	case DP_EVENT_WAKING:
+	case DP_EVENT_RELEASE:
+	case DP_EVENT_WAIT:
 		return dp_contention_event(session->contention, event);
 	case DP_EVENT_MMAP:
 		return ours ? take_mmap(session, event) : 0;
@@ -507,6 +526,30 @@ const struct dp_report_source *dp_session_source(const struct dp_session *sessio
 	return &session->source;
 }
 
+/* What the kernel decided without telling of it joins what was counted here. */
+static void add_decided(const struct dp_kernel_counts *kernel, struct dp_session_stats *ret)
+{
+	struct dp_contention_stats *waits = &ret->contention;
+
+	ret->n_skipped = kernel->n_skipped;
+	ret->heap.n_seen += kernel->n_drawn;
+	ret->heap.n_sampled += kernel->n_sampled;
+	ret->heap.n_live_overflow += kernel->n_live_overflow;
+	ret->pairing.n_nested += kernel->n_nested;
+	ret->pairing.n_failed += kernel->n_overflowed;
+	ret->pairing.n_no_room += kernel->n_no_room;
+	waits->n_calls += kernel->n_calls;
+	waits->n_waits += kernel->n_waits;
+	waits->n_not_slept += kernel->n_not_slept;
+	waits->n_other_calls += kernel->n_other_calls;
+	waits->n_released += kernel->n_released;
+	waits->n_ended_otherwise += kernel->n_ended_otherwise;
+	waits->n_unpaired_exits += kernel->n_unpaired_exits;
+	waits->n_forgotten += kernel->n_forgotten;
+	waits->n_abandoned += kernel->n_abandoned;
+	waits->n_no_room += kernel->n_calls_no_room;
+}
+
 void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *ret)
 {
 	*ret = (struct dp_session_stats){0};
@@ -518,6 +561,7 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 	}
 	if (session->contention)
 		ret->contention = *dp_contention_get_stats(session->contention);
+	add_decided(&ret->sampler.kernel, ret);
 	dp_unwinder_get_stats(session->unwinder, &ret->unwind);
 	ret->unwound_heap = session->interner.heap;
 	ret->unwound_waits = session->interner.waits;
@@ -551,6 +595,16 @@ const struct dp_target *dp_session_target(const struct dp_session *session)
 const struct dp_probes *dp_session_probes(const struct dp_session *session)
 {
 	return session->probes;
+}
+
+bool dp_session_is_kernel(const struct dp_session *session)
+{
+	return dp_sampler_is_kernel(session->sampler);
+}
+
+const char *dp_session_why_direct(const struct dp_session *session)
+{
+	return dp_sampler_why_direct(session->sampler);
 }
 
 const struct dp_session_options *dp_session_options(const struct dp_session *session)

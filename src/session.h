@@ -38,6 +38,7 @@ struct dp_session_options {
 	bool stacks_go_on; /* stacks beyond what can be copied go on with the callchain */
 	bool debuginfod;   /* ask it for names, unless the process is our own */
 	pid_t except_tid;  /* a thread of the process that is left out; 0: none */
+	enum dp_sampler_mode sampler;
 };
 
 enum dp_session_state {
@@ -65,6 +66,8 @@ struct dp_session_stats {
 	bool callchain;		       /* beside each copy */
 	bool heap_is_copied;
 	uint64_t n_pending; /* allocation calls entered and not returned yet */
+	uint64_t n_skipped; /* allocation calls that the kernel did not deliver, as they are not
+			     * sampled */
 	uint64_t n_stacks;  /* distinct */
 	uint64_t
 		n_stacks_truncated; /* of these, as long as the kernel's limit: there may be more */
@@ -133,6 +136,10 @@ void dp_session_get_perf_map_stats(const struct dp_session *session, struct dp_p
 /* Fills @ret and returns true, or returns false when debuginfod is not asked. */
 bool dp_session_get_debuginfod_stats(const struct dp_session *session,
 				     struct dp_debuginfod_stats *ret);
+
+/* Whether the kernel decides what is sampled; and if not, why not, see dp_sampler_why_direct(). */
+bool dp_session_is_kernel(const struct dp_session *session);
+const char *dp_session_why_direct(const struct dp_session *session);
 
 const struct dp_session_options *dp_session_options(const struct dp_session *session);
 const struct dp_target *dp_session_target(const struct dp_session *session);

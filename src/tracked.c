@@ -59,13 +59,18 @@ int dp_tracked_open(struct dp_tracked *tracked, const struct dp_options *options
 	static const enum deltaprof_stacks stacks[] = {[DP_STACKS_AUTO] = DELTAPROF_STACKS_AUTO,
 						       [DP_STACKS_FP] = DELTAPROF_STACKS_FP,
 						       [DP_STACKS_DWARF] = DELTAPROF_STACKS_DWARF};
+	static const enum deltaprof_sampler samplers[] = {
+		[DP_SAMPLER_AUTO] = DELTAPROF_SAMPLER_AUTO,
+		[DP_SAMPLER_KERNEL] = DELTAPROF_SAMPLER_KERNEL,
+		[DP_SAMPLER_DIRECT] = DELTAPROF_SAMPLER_DIRECT};
 	const struct deltaprof_options attach = {.size = sizeof(attach),
 						 .profiles = (heap ? DELTAPROF_HEAP : 0u) |
 							     (waits ? DELTAPROF_CONTENTION : 0u),
 						 .heap_rate_bytes = options->heap_rate_bytes,
 						 .block_rate_ns = options->block_rate_ns,
 						 .stacks = stacks[options->stacks],
-						 .debuginfod = 1};
+						 .debuginfod = 1,
+						 .sampler = samplers[options->sampler]};
 	int r = deltaprof_attach(&tracked->process, pid, &attach, err->text);
 
 	tracked->options = options;

@@ -1,0 +1,898 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * The programs that run at every hit, in the kernel. They decide; what they keep they hand to perf,
+ * which adds the registers and the copy of the stack.
+ *
+ * The hard idea: the return of an allocation is trapped only where something hangs on it. It is
+ * needed for the object's address, of a sampled call, and to know when an outermost call is over,
+ * so that calls inside it are not taken for calls of their own. Most functions call no other probed
+ * function. One that has been seen to return alone LEARN times is taken for such a leaf; from then
+ * on its unsampled returns are trapped once in AUDIT times only, to be found out if it is none.
+ *
+ * Counters are atomic: a program can be preempted by another one's on the same CPU.
+ */
+#include "perf/kernel_abi.h"
+
+#include <linux/bpf.h>
+#include <linux/errno.h>
+#include <linux/futex.h>
+#include <linux/ptrace.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#define LEARN 256
+#define AUDIT_MASK 1023
+#define MAX_NESTED 1000
+
+/* A pending return's trampoline, see src/base/trampoline.h. */
+#define UPROBES_PAGE 0x7fffffffe000ull
+#define PAGE_MASK 0xfffull
+
+/* Futex calls that older headers do not know. */
+#ifndef FUTEX_LOCK_PI2
+#define FUTEX_LOCK_PI2 13
+#endif
+
+/* Results that only the tracepoint sees. Source: the kernel's include/linux/errno.h. */
+#define KERNEL_ERESTARTSYS 512
+#define KERNEL_ERESTARTNOINTR 513
+#define KERNEL_ERESTARTNOHAND 514
+#define KERNEL_ERESTART_RESTARTBLOCK 516
+
+#define count(counts, name) __sync_fetch_and_add(&(counts)->name, 1)
+
+/* log2(1 + i / DP_KERNEL_LOG_STEPS) in units of 2^-32. */
+const volatile __u64 log_table[DP_KERNEL_LOG_STEPS + 1];
+/* CPU numbers are below it. */
+const volatile __u32 n_cpu_ids = 1;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DP_KERNEL_MAX_SLOTS);
+	__type(key, __u32);
+	__type(value, struct dp_kernel_config);
+} configs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, DP_KERNEL_MAX_SLOTS);
+	__type(key, __u32);
+	__type(value, struct dp_kernel_cpu);
+} cpus SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DP_KERNEL_MAX_SLOTS *DP_KERNEL_MAX_SITES);
+	__type(key, __u32);
+	__type(value, struct dp_kernel_site);
+} sites SEC(".maps");
+
+/* Process → slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DP_KERNEL_MAX_SLOTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} targets SEC(".maps");
+
+/* Live sampled objects by address, a map for each slot. */
+struct live_objects {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DP_KERNEL_MAX_LIVE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u64);
+} no_objects SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, DP_KERNEL_MAX_SLOTS);
+	__uint(key_size, sizeof(__u32));
+	__array(values, struct live_objects);
+} live SEC(".maps");
+
+/* The outermost allocation call of a thread whose return is trapped. */
+struct allocation {
+	__u64 probe_avma;
+	__u64 sp;
+	__u64 stack0;
+	__u64 old;	  /* of a resize: the live object that it takes; 0: none */
+	__u64 out;	  /* where the object's address is stored, of DP_KERNEL_OUT */
+	__u32 cookie_low; /* slot, site and kind */
+	__u16 n_nested;
+	__u8 sampled;
+	__u8 delivered;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DP_KERNEL_MAX_CALLS);
+	__type(key, __u32);
+	__type(value, struct allocation);
+} allocations SEC(".maps");
+
+enum role {
+	ROLE_OTHER,
+	ROLE_WAIT,
+	ROLE_LOCK_PI,
+	ROLE_WAIT_REQUEUE_PI,
+	ROLE_WAKE,
+};
+
+/* A futex call under way. */
+struct futex_call {
+	__u64 enter_ns;
+	__u64 threshold_ns; /* a wait is kept if it is longer */
+	__u64 release_delay_ns;
+	__u32 slot;
+	__u8 role;
+	__u8 woken; /* by whomever */
+	__u8 released;
+	__u8 release_lost;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DP_KERNEL_MAX_CALLS);
+	__type(key, __u32);
+	__type(value, struct futex_call);
+} futex_calls SEC(".maps");
+
+/* Where records go: the event of each slot and CPU. Allocations with their stacks; waits with
+ * theirs; and what needs none. */
+#define OUTPUT(name)                                         \
+	struct {                                             \
+		__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); \
+		__uint(key_size, sizeof(__u32));             \
+		__uint(value_size, sizeof(__u32));           \
+	} name SEC(".maps")
+OUTPUT(heap_output);
+OUTPUT(wait_output);
+OUTPUT(plain_output);
+
+extern bool bpf_session_is_return(void) __ksym __weak;
+
+static __always_inline __u32 output_index(__u32 slot)
+{
+	return slot * n_cpu_ids + bpf_get_smp_processor_id();
+}
+
+/* SplitMix64, as in src/random.c. */
+static __always_inline __u64 next_random(struct dp_kernel_cpu *cpu)
+{
+	__u64 z = cpu->random += 0x9e3779b97f4a7c15ull;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	return z ^ (z >> 31);
+}
+
+/* @x times @fraction / 2^32. */
+static __always_inline __u64 times_fraction(__u64 x, __u32 fraction)
+{
+	return (x >> 32) * fraction + (((x & 0xffffffff) * fraction) >> 32);
+}
+
+/* The position of the highest bit of @x, which is not 0. */
+static __always_inline __u32 highest_bit(__u64 x)
+{
+	__u32 n = 0;
+
+#define STEP(bits)            \
+	if (x >> (bits)) {    \
+		x >>= (bits); \
+		n += (bits);  \
+	}
+	STEP(32)
+	STEP(16)
+	STEP(8) STEP(4) STEP(2) STEP(1)
+#undef STEP
+		return n;
+}
+
+/*
+ * The next distance between samples, at least 1: exponential with the mean of the heap rate,
+ * rounded up, which leaves the probability of every whole size as it is.
+ */
+static __always_inline __s64 exponential(struct dp_kernel_cpu *cpu, __u64 rate_ln2_fixed)
+{
+	__u64 random = next_random(cpu) | 1;
+	__u32 top = highest_bit(random);
+	__u64 mantissa = random << (63 - top); /* in [2^63, 2^64) */
+	__u32 step = (mantissa >> 53) & (DP_KERNEL_LOG_STEPS - 1);
+	__u32 rest = (__u32)(mantissa >> 21);
+	__u64 low = log_table[step];
+	__u64 log2 = low + (((log_table[step + 1] - low) * rest) >> 32);
+	/* -log2 of the random number as a fraction of 2^64: between 0 and 64. */
+	__u64 minus_log2 = ((__u64)(64 - top) << 32) - log2;
+	__u64 distance_fixed = (minus_log2 >> 32) * rate_ln2_fixed +
+			       times_fraction(rate_ln2_fixed, (__u32)minus_log2);
+
+	return (distance_fixed >> 16) + 1;
+}
+
+static __always_inline bool draw(struct dp_kernel_cpu *cpu, __u64 size, __u64 rate_ln2_fixed)
+{
+	__s64 left;
+
+	/* A size beyond 2^62 fails anyway. */
+	if (size >= 1ull << 62)
+		return true;
+	left = cpu->countdown_bytes - (__s64)(size ? size : 1);
+	if (left > 0) {
+		cpu->countdown_bytes = left;
+		return false;
+	}
+	cpu->countdown_bytes = exponential(cpu, rate_ln2_fixed);
+	return true;
+}
+
+/* What a probe's cookie says. */
+struct probe {
+	__u32 slot, site, kind;
+	__u64 cookie;
+	struct dp_kernel_config *config;
+	struct dp_kernel_cpu *cpu;
+};
+
+static __always_inline bool open_probe(void *ctx, struct probe *ret)
+{
+	__u64 cookie = bpf_get_attach_cookie(ctx);
+
+	ret->cookie = cookie;
+	ret->slot = (__u8)(cookie >> DP_KERNEL_COOKIE_SLOT);
+	ret->site = (__u8)(cookie >> DP_KERNEL_COOKIE_SITE);
+	ret->kind = (__u8)(cookie >> DP_KERNEL_COOKIE_KIND);
+	ret->config = bpf_map_lookup_elem(&configs, &ret->slot);
+	if (!ret->config || !ret->config->enabled)
+		return false;
+	ret->cpu = bpf_map_lookup_elem(&cpus, &ret->slot);
+	return ret->cpu != NULL;
+}
+
+static __always_inline struct dp_kernel_site *find_site(__u32 slot, __u32 site)
+{
+	__u32 key = slot * DP_KERNEL_MAX_SITES + site;
+
+	return bpf_map_lookup_elem(&sites, &key);
+}
+
+/* Argument @i; 0 if there is none. */
+static __always_inline __u64 argument(struct pt_regs *ctx, __s8 i)
+{
+	__u64 first = PT_REGS_PARM1(ctx), second = PT_REGS_PARM2(ctx), third = PT_REGS_PARM3(ctx);
+
+	/* All are read before one is chosen: the verifier refuses a chosen address. */
+	asm volatile("" : "+r"(first), "+r"(second), "+r"(third));
+	return i == 0 ? first : i == 1 ? second : i == 2 ? third : 0;
+}
+
+static __always_inline __u64 stack_word(struct pt_regs *ctx)
+{
+	__u64 word = 0;
+
+	bpf_probe_read_user(&word, sizeof(word), (void *)PT_REGS_SP(ctx));
+	return word;
+}
+
+static __always_inline bool is_trampoline(__u64 address)
+{
+	return (address & ~PAGE_MASK) == UPROBES_PAGE;
+}
+
+static __always_inline void fill_entry(struct pt_regs *ctx, __u32 decided,
+				       struct dp_kernel_entry *ret)
+{
+	ret->type = DP_KERNEL_RECORD_ENTRY;
+	ret->pad = 0;
+	ret->decided = decided;
+	ret->probe_avma = PT_REGS_IP(ctx);
+	ret->args[0] = PT_REGS_PARM1(ctx);
+	ret->args[1] = PT_REGS_PARM2(ctx);
+	ret->args[2] = PT_REGS_PARM3(ctx);
+	ret->sp = PT_REGS_SP(ctx);
+	ret->stack0 = stack_word(ctx);
+}
+
+/* Returns whether there was room. */
+static __always_inline bool put_entry(struct pt_regs *ctx, const struct probe *probe,
+				      struct dp_kernel_entry *entry, bool with_stack)
+{
+	long r;
+
+	if (with_stack)
+		r = bpf_perf_event_output(ctx, &heap_output, output_index(probe->slot), entry,
+					  sizeof(*entry));
+	else
+		r = bpf_perf_event_output(ctx, &plain_output, output_index(probe->slot), entry,
+					  sizeof(*entry));
+	return r == 0;
+}
+
+/* Whether the outermost call that is known of a thread can still be there as another one begins.
+ * The rules are those of src/pairing.c. */
+static __always_inline bool is_alive(const struct allocation *outer, struct pt_regs *ctx,
+				     const struct probe *probe)
+{
+	__u64 sp = PT_REGS_SP(ctx);
+	__u64 stack0;
+
+	if (sp > outer->sp || outer->n_nested >= MAX_NESTED)
+		return false;
+	if (sp < outer->sp)
+		return true;
+	if (((outer->cookie_low >> DP_KERNEL_COOKIE_SITE) & 0xff) == probe->site)
+		return false;
+	stack0 = stack_word(ctx);
+	return stack0 == outer->stack0 || is_trampoline(stack0);
+}
+
+/* The call is one inside another. Returns false if the other is over. */
+static __always_inline bool is_nested(struct pt_regs *ctx, const struct probe *probe, __u32 tid)
+{
+	struct allocation *outer = bpf_map_lookup_elem(&allocations, &tid);
+	struct dp_kernel_site *site;
+
+	if (!outer)
+		return false;
+	if (!is_alive(outer, ctx, probe)) {
+		bpf_map_delete_elem(&allocations, &tid);
+		return false;
+	}
+	outer->n_nested++;
+	site = find_site(probe->slot, (outer->cookie_low >> DP_KERNEL_COOKIE_SITE) & 0xff);
+	if (site)
+		site->nests = 1;
+	return true;
+}
+
+/* The live object that a resize takes away; 0: none. */
+static __always_inline __u64 taken_object(struct pt_regs *ctx, const struct probe *probe,
+					  void *objects)
+{
+	__u64 old = argument(ctx, (__s8)(probe->cookie >> DP_KERNEL_COOKIE_POINTER));
+
+	if (probe->kind != DP_KERNEL_RESIZE || !old || !bpf_map_lookup_elem(objects, &old))
+		return 0;
+	return old;
+}
+
+/* Whether the return of a call that nothing else hangs on is to be trapped. */
+static __always_inline bool wants_return(const struct probe *probe)
+{
+	const struct dp_kernel_site *site = find_site(probe->slot, probe->site);
+
+	return site && (site->nests || site->n_alone < LEARN ||
+			(next_random(probe->cpu) & AUDIT_MASK) == 0);
+}
+
+/* -1 for a product that is beyond 64 bits. */
+static __always_inline __u64 product(__u64 a, __u64 b)
+{
+	__u64 large = a > b ? a : b, small = a > b ? b : a;
+	__u64 high = (large >> 32) * small, low = (large & 0xffffffff) * small;
+
+	if (small >> 32 || high >> 32 || low + (high << 32) < low)
+		return ~0ull;
+	return low + (high << 32);
+}
+
+/* Returns the size that is asked for, or -1 if it is beyond 64 bits. */
+static __always_inline __u64 asked_size(struct pt_regs *ctx, const struct probe *probe)
+{
+	__s8 i_count = (__s8)(probe->cookie >> DP_KERNEL_COOKIE_COUNT);
+	__u64 size = argument(ctx, (__s8)(probe->cookie >> DP_KERNEL_COOKIE_SIZE));
+
+	return i_count < 0 ? size : product(size, argument(ctx, i_count));
+}
+
+/*
+ * An outermost call. Its place in the table comes first, so that a record that was delivered has
+ * its return. Returns whether the return is to be trapped.
+ */
+static __always_inline bool begin_allocation(struct pt_regs *ctx, const struct probe *probe,
+					     __u32 tid, bool sampled, void *objects)
+{
+	struct dp_kernel_counts *counts = &probe->cpu->counts;
+	struct allocation call = {.cookie_low = (__u32)probe->cookie, .sampled = sampled};
+	struct dp_kernel_entry entry;
+
+	call.old = taken_object(ctx, probe, objects);
+	call.delivered = sampled || call.old != 0;
+	if (!call.delivered)
+		count(counts, n_skipped);
+	if (!call.delivered && !wants_return(probe)) {
+		count(counts, n_drawn);
+		return false;
+	}
+	fill_entry(ctx, DP_KERNEL_DECIDED | (sampled ? DP_KERNEL_SAMPLED : 0), &entry);
+	call.probe_avma = entry.probe_avma;
+	call.sp = entry.sp;
+	call.stack0 = entry.stack0;
+	if (probe->kind == DP_KERNEL_OUT)
+		call.out = argument(ctx, (__s8)(probe->cookie >> DP_KERNEL_COOKIE_POINTER));
+	if (bpf_map_update_elem(&allocations, &tid, &call, BPF_ANY) != 0) {
+		if (call.delivered)
+			count(counts, n_no_room);
+		else
+			count(counts, n_drawn);
+		return false;
+	}
+	if (call.delivered && !put_entry(ctx, probe, &entry, sampled)) {
+		count(counts, n_entry_lost);
+		bpf_map_delete_elem(&allocations, &tid);
+		return false;
+	}
+	if (call.old)
+		bpf_map_delete_elem(objects, &call.old);
+	count(counts, n_drawn);
+	if (sampled)
+		count(counts, n_sampled);
+	return true;
+}
+
+static __always_inline bool enter_exact(struct pt_regs *ctx, const struct probe *probe)
+{
+	struct dp_kernel_entry entry;
+
+	fill_entry(ctx, 0, &entry);
+	if (!put_entry(ctx, probe, &entry, true))
+		count(&probe->cpu->counts, n_entry_lost);
+	return true;
+}
+
+/* An allocation function is entered. Returns whether its return is to be trapped. */
+static __always_inline bool enter(struct pt_regs *ctx)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct probe probe;
+	void *objects;
+	__u64 size;
+
+	if (!open_probe(ctx, &probe) || tid == probe.config->except_tid)
+		return false;
+	count(&probe.cpu->counts, n_entries);
+	if (probe.config->exact)
+		return enter_exact(ctx, &probe);
+	if (is_nested(ctx, &probe, tid)) {
+		count(&probe.cpu->counts, n_nested);
+		return false;
+	}
+	size = asked_size(ctx, &probe);
+	if (size == ~0ull) {
+		count(&probe.cpu->counts, n_overflowed);
+		return false;
+	}
+	objects = bpf_map_lookup_elem(&live, &probe.slot);
+	if (!objects)
+		return false;
+	return begin_allocation(ctx, &probe, tid,
+				draw(probe.cpu, size, probe.config->rate_ln2_fixed), objects);
+}
+
+static __always_inline void put_return(struct pt_regs *ctx, const struct probe *probe,
+				       struct dp_kernel_return *record, bool *ret_lost)
+{
+	record->type = DP_KERNEL_RECORD_RETURN;
+	record->pad = 0;
+	record->sp = PT_REGS_SP(ctx);
+	count(&probe->cpu->counts, n_returns_out);
+	*ret_lost = bpf_perf_event_output(ctx, &plain_output, output_index(probe->slot), record,
+					  sizeof(*record)) != 0;
+	if (*ret_lost)
+		count(&probe->cpu->counts, n_return_lost);
+}
+
+/* The object that a call which returned gave; 0: none. */
+static __always_inline __u64 given_object(struct pt_regs *ctx, const struct allocation *call,
+					  __u32 kind)
+{
+	__u64 object = PT_REGS_RC(ctx);
+
+	if (kind != DP_KERNEL_OUT)
+		return object;
+	if ((__u32)object != 0)
+		return 0;
+	object = 0;
+	bpf_probe_read_user(&object, sizeof(object), (void *)call->out);
+	return object;
+}
+
+static __always_inline void end_allocation(struct pt_regs *ctx, const struct probe *probe,
+					   const struct allocation *call, void *objects)
+{
+	struct dp_kernel_return record = {.decided = DP_KERNEL_DECIDED,
+					  .probe_avma = call->probe_avma,
+					  .retval = PT_REGS_RC(ctx)};
+	__u64 object = given_object(ctx, call, probe->kind);
+	__u64 one = 1;
+	bool lost;
+
+	record.dx = object;
+	if (!object && call->old) {
+		/* The resize failed. */
+		if (bpf_map_update_elem(objects, &call->old, &one, BPF_ANY) != 0)
+			count(&probe->cpu->counts, n_live_overflow);
+	} else if (object && call->sampled &&
+		   bpf_map_update_elem(objects, &object, &one, BPF_ANY) != 0) {
+		count(&probe->cpu->counts, n_live_overflow);
+		record.decided |= DP_KERNEL_UNTRACKED;
+	}
+	put_return(ctx, probe, &record, &lost);
+	if (lost && object && call->sampled)
+		bpf_map_delete_elem(objects, &object);
+}
+
+static __always_inline void leave_exact(struct pt_regs *ctx, const struct probe *probe)
+{
+	struct dp_kernel_return record = {.probe_avma = bpf_get_func_ip(ctx),
+					  .retval = PT_REGS_RC(ctx),
+					  .dx = PT_REGS_PARM3(ctx)};
+	bool lost;
+
+	put_return(ctx, probe, &record, &lost);
+}
+
+/* An allocation function returns. */
+static __always_inline void leave(struct pt_regs *ctx)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct dp_kernel_site *site;
+	struct allocation *call;
+	struct probe probe;
+	void *objects;
+	__u64 sp;
+
+	if (!open_probe(ctx, &probe) || tid == probe.config->except_tid)
+		return;
+	count(&probe.cpu->counts, n_returns);
+	if (probe.config->exact) {
+		leave_exact(ctx, &probe);
+		return;
+	}
+	call = bpf_map_lookup_elem(&allocations, &tid);
+	if (!call)
+		return;
+	sp = PT_REGS_SP(ctx) - sizeof(__u64);
+	/* Of a call inside it. */
+	if (sp < call->sp ||
+	    (sp == call->sp && ((call->cookie_low >> DP_KERNEL_COOKIE_SITE) & 0xff) != probe.site))
+		return;
+	objects = bpf_map_lookup_elem(&live, &probe.slot);
+	if (sp == call->sp && objects) {
+		site = find_site(probe.slot, probe.site);
+		if (site && call->n_nested == 0 && site->n_alone < LEARN)
+			__sync_fetch_and_add(&site->n_alone, 1);
+		if (call->delivered)
+			end_allocation(ctx, &probe, call, objects);
+	}
+	bpf_map_delete_elem(&allocations, &tid);
+}
+
+/* Something is freed. */
+static __always_inline void release(struct pt_regs *ctx)
+{
+	struct dp_kernel_free record = {.type = DP_KERNEL_RECORD_FREE};
+	void *objects = NULL;
+	struct probe probe;
+	__u64 address;
+
+	if (!open_probe(ctx, &probe) ||
+	    (__u32)bpf_get_current_pid_tgid() == probe.config->except_tid)
+		return;
+	count(&probe.cpu->counts, n_frees);
+	address = argument(ctx, (__s8)(probe.cookie >> DP_KERNEL_COOKIE_POINTER));
+	if (!probe.config->exact) {
+		objects = bpf_map_lookup_elem(&live, &probe.slot);
+		if (!objects || !bpf_map_lookup_elem(objects, &address))
+			return;
+	}
+	count(&probe.cpu->counts, n_frees_out);
+	record.probe_avma = PT_REGS_IP(ctx);
+	record.args[0] = PT_REGS_PARM1(ctx);
+	record.args[1] = PT_REGS_PARM2(ctx);
+	record.args[2] = PT_REGS_PARM3(ctx);
+	record.sp = PT_REGS_SP(ctx);
+	/* What was not delivered stays in the set: the next free of that address is. */
+	if (bpf_perf_event_output(ctx, &plain_output, output_index(probe.slot), &record,
+				  sizeof(record)) != 0)
+		count(&probe.cpu->counts, n_free_lost);
+	else if (objects)
+		bpf_map_delete_elem(objects, &address);
+}
+
+/* Entry and return in one; the entry's answer is whether the return is left alone. */
+SEC("kprobe")
+int session(struct pt_regs *ctx)
+{
+	if (bpf_session_is_return()) {
+		leave(ctx);
+		return 0;
+	}
+	return !enter(ctx);
+}
+
+SEC("kprobe")
+int entered(struct pt_regs *ctx)
+{
+	enter(ctx);
+	return 0;
+}
+
+SEC("kprobe")
+int returned(struct pt_regs *ctx)
+{
+	leave(ctx);
+	return 0;
+}
+
+SEC("kprobe")
+int freed(struct pt_regs *ctx)
+{
+	release(ctx);
+	return 0;
+}
+
+/* The same for another sort of link. */
+SEC("kprobe")
+int freed_link(struct pt_regs *ctx)
+{
+	release(ctx);
+	return 0;
+}
+
+/* ---- contention ---- */
+
+static __always_inline struct dp_kernel_cpu *cpu_of(__u32 slot)
+{
+	return bpf_map_lookup_elem(&cpus, &slot);
+}
+
+static __always_inline bool is_wait(const struct futex_call *call)
+{
+	return call->role != ROLE_WAKE && call->role != ROLE_OTHER;
+}
+
+static __always_inline __u8 role_of(__u32 op)
+{
+	switch (op & (__u32)FUTEX_CMD_MASK) {
+	case FUTEX_WAIT:
+	case FUTEX_WAIT_BITSET:
+		return ROLE_WAIT;
+	case FUTEX_LOCK_PI:
+	case FUTEX_LOCK_PI2:
+		return ROLE_LOCK_PI;
+	case FUTEX_WAIT_REQUEUE_PI:
+		return ROLE_WAIT_REQUEUE_PI;
+	case FUTEX_WAKE:
+	case FUTEX_WAKE_BITSET:
+	case FUTEX_WAKE_OP:
+	case FUTEX_REQUEUE:
+	case FUTEX_CMP_REQUEUE:
+	case FUTEX_CMP_REQUEUE_PI:
+	case FUTEX_UNLOCK_PI:
+		return ROLE_WAKE;
+	default:
+		return ROLE_OTHER;
+	}
+}
+
+/* The slot of the running process, if its waits are observed. */
+static __always_inline struct dp_kernel_config *observed(__u32 tgid, __u32 tid, __u32 *ret_slot)
+{
+	__u32 *slot = bpf_map_lookup_elem(&targets, &tgid);
+	struct dp_kernel_config *config;
+
+	if (!slot)
+		return NULL;
+	config = bpf_map_lookup_elem(&configs, slot);
+	if (!config || !config->enabled || !config->contention || config->except_tid == tid)
+		return NULL;
+	*ret_slot = *slot;
+	return config;
+}
+
+static __always_inline int enter_futex(__u8 role)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	__u32 tid = (__u32)id;
+	struct futex_call call = {.role = role};
+	struct dp_kernel_config *config;
+	struct dp_kernel_cpu *cpu;
+
+	config = observed(id >> 32, tid, &call.slot);
+	if (!config)
+		return 0;
+	cpu = cpu_of(call.slot);
+	if (!cpu)
+		return 0;
+	count(&cpu->counts, n_calls);
+	if (bpf_map_lookup_elem(&futex_calls, &tid))
+		count(&cpu->counts, n_forgotten);
+	call.enter_ns = bpf_ktime_get_ns();
+	if (is_wait(&call))
+		call.threshold_ns =
+			times_fraction(config->block_rate_ns, (__u32)(next_random(cpu) >> 32));
+	if (bpf_map_update_elem(&futex_calls, &tid, &call, BPF_ANY) != 0)
+		count(&cpu->counts, n_calls_no_room);
+	return 0;
+}
+
+/* From the call's entry until now, at least 1. */
+static __always_inline __u64 delay(const struct futex_call *call)
+{
+	__u64 now_ns = bpf_ktime_get_ns();
+
+	return now_ns > call->enter_ns ? now_ns - call->enter_ns : 1;
+}
+
+struct waking {
+	char before[DP_KERNEL_WAKING_PID_OFFSET];
+	__s32 pid;
+};
+
+SEC("tracepoint/sched/sched_waking")
+int wakes(struct waking *ctx)
+{
+	__u32 wakee = (__u32)ctx->pid;
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct dp_kernel_release record = {.type = DP_KERNEL_RECORD_RELEASE, .wakee_tid = wakee};
+	struct futex_call *wait = bpf_map_lookup_elem(&futex_calls, &wakee);
+	struct futex_call *waker;
+	struct dp_kernel_cpu *cpu;
+
+	if (!wait || !is_wait(wait))
+		return 0;
+	wait->woken = 1;
+	waker = bpf_map_lookup_elem(&futex_calls, &tid);
+	if (!waker || waker->role != ROLE_WAKE || waker->slot != wait->slot)
+		return 0;
+	cpu = cpu_of(wait->slot);
+	if (!cpu)
+		return 0;
+	wait->released = 1;
+	wait->release_delay_ns = delay(wait);
+	wait->release_lost = 0;
+	if (wait->release_delay_ns <= wait->threshold_ns)
+		return 0;
+	count(&cpu->counts, n_waits_out);
+	if (bpf_perf_event_output(ctx, &wait_output, output_index(wait->slot), &record,
+				  sizeof(record)) != 0) {
+		count(&cpu->counts, n_waits_lost);
+		wait->release_lost = 1;
+	}
+	return 0;
+}
+
+/* The rules are those of src/contention.c. */
+static __always_inline bool has_slept(const struct futex_call *call, __s64 result)
+{
+	if (result >= 0)
+		return call->role != ROLE_LOCK_PI || call->woken;
+	switch (result) {
+	case -EAGAIN:
+		return call->role == ROLE_WAIT_REQUEUE_PI && call->woken;
+	case -ETIMEDOUT:
+	case -EINTR:
+	case -KERNEL_ERESTARTSYS:
+	case -KERNEL_ERESTARTNOINTR:
+	case -KERNEL_ERESTARTNOHAND:
+	case -KERNEL_ERESTART_RESTARTBLOCK:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static __always_inline void end_wait(void *ctx, const struct futex_call *call, __s64 result,
+				     struct dp_kernel_counts *counts)
+{
+	struct dp_kernel_wait record = {.type = DP_KERNEL_RECORD_WAIT};
+
+	record.released = call->released && result >= 0;
+	record.delay_ns = delay(call);
+	record.drawn_ns = record.released ? call->release_delay_ns : record.delay_ns;
+	if (record.drawn_ns > call->threshold_ns) {
+		if (record.released && call->release_lost) {
+			count(counts, n_kept_lost);
+			return;
+		}
+		count(counts, n_waits_out);
+		if (bpf_perf_event_output(ctx, &wait_output, output_index(call->slot), &record,
+					  sizeof(record)) != 0) {
+			count(counts, n_waits_lost);
+			count(counts, n_kept_lost);
+			return;
+		}
+		count(counts, n_kept);
+	}
+	count(counts, n_waits);
+	if (record.released)
+		count(counts, n_released);
+	else
+		count(counts, n_ended_otherwise);
+}
+
+static __always_inline int leave_futex(void *ctx, __s64 result)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	__u32 tid = (__u32)id, slot;
+	struct futex_call *call = bpf_map_lookup_elem(&futex_calls, &tid);
+	struct dp_kernel_cpu *cpu;
+
+	if (!call) {
+		if (observed(id >> 32, tid, &slot) && (cpu = cpu_of(slot)))
+			count(&cpu->counts, n_unpaired_exits);
+		return 0;
+	}
+	cpu = cpu_of(call->slot);
+	if (cpu) {
+		if (!is_wait(call))
+			count(&cpu->counts, n_other_calls);
+		else if (!has_slept(call, result))
+			count(&cpu->counts, n_not_slept);
+		else
+			end_wait(ctx, call, result, &cpu->counts);
+	}
+	bpf_map_delete_elem(&futex_calls, &tid);
+	return 0;
+}
+
+struct syscall_enter {
+	__u64 common;
+	__s64 number;
+	__u64 args[6];
+};
+
+struct syscall_exit {
+	__u64 common;
+	__s64 number;
+	__s64 result;
+};
+
+SEC("tracepoint/syscalls/sys_enter_futex")
+int futex_enter(struct syscall_enter *ctx)
+{
+	return enter_futex(role_of((__u32)ctx->args[1]));
+}
+
+SEC("tracepoint/syscalls/sys_enter_futex_wait")
+int futex_wait_enter(struct syscall_enter *ctx)
+{
+	return enter_futex(ROLE_WAIT);
+}
+
+SEC("tracepoint/syscalls/sys_enter_futex_wake")
+int futex_wake_enter(struct syscall_enter *ctx)
+{
+	return enter_futex(ROLE_WAKE);
+}
+
+SEC("tracepoint/syscalls/sys_exit_futex")
+int futex_exit(struct syscall_exit *ctx)
+{
+	return leave_futex(ctx, ctx->result);
+}
+
+/* A thread ends: what it was in the midst of does not return. */
+SEC("tracepoint/sched/sched_process_exit")
+int thread_exit(void *ctx)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct futex_call *call = bpf_map_lookup_elem(&futex_calls, &tid);
+	struct dp_kernel_cpu *cpu;
+
+	bpf_map_delete_elem(&allocations, &tid);
+	if (!call)
+		return 0;
+	cpu = cpu_of(call->slot);
+	if (cpu)
+		count(&cpu->counts, n_abandoned);
+	bpf_map_delete_elem(&futex_calls, &tid);
+	return 0;
+}
+
+char license_text[] SEC("license") = "Dual MIT/GPL";

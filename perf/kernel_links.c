@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <linux/bpf.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "perf/kernel_probes.h"
+
+/* Source: the kernel's include/uapi/linux/bpf.h; newer than the headers of libbpf 1.1. */
+#define ATTACH_UPROBE_MULTI 48
+#define ATTACH_UPROBE_SESSION 57
+
+/* The part of union bpf_attr that creates such a link. Source: the same. */
+struct link_create {
+	uint32_t program_fd;
+	uint32_t target_fd;
+	uint32_t attach_type;
+	uint32_t flags;
+	uint64_t path;
+	uint64_t offsets;
+	uint64_t reference_counter_offsets;
+	uint64_t cookies;
+	uint32_t n;
+	uint32_t uprobe_flags;
+	uint32_t pid;
+	uint32_t pad;
+};
+
+uint64_t dp_kernel_cookie(uint32_t slot, const struct dp_probe_site *sites, size_t i)
+{
+	return (uint64_t)slot << DP_KERNEL_COOKIE_SLOT | (uint64_t)i << DP_KERNEL_COOKIE_SITE |
+	       (uint64_t)sites[i].kind << DP_KERNEL_COOKIE_KIND |
+	       (uint64_t)(uint8_t)sites[i].i_size << DP_KERNEL_COOKIE_SIZE |
+	       (uint64_t)(uint8_t)sites[i].i_count << DP_KERNEL_COOKIE_COUNT |
+	       (uint64_t)(uint8_t)sites[i].i_pointer << DP_KERNEL_COOKIE_POINTER;
+}
+
+/* Links the sites of one file, either its frees or the others. Returns 1 if it has none. */
+static int open_link(struct dp_kernel_links *links, const struct dp_kernel_programs *programs,
+		     uint32_t slot, const struct dp_sampler_options *options, int file_fd,
+		     bool frees, struct dp_error *err)
+{
+	uint64_t offsets[DP_KERNEL_MAX_SITES], cookies[DP_KERNEL_MAX_SITES];
+	struct link_create attr = {.offsets = (uintptr_t)offsets,
+				   .cookies = (uintptr_t)cookies,
+				   .pid = (uint32_t)options->pid};
+	char path[64];
+	int fd;
+
+	for (size_t i = 0; i < options->n_sites; i++) {
+		const struct dp_probe_site *site = &options->sites[i];
+
+		if (site->fd != file_fd || (site->kind == DP_KERNEL_FREE) != frees)
+			continue;
+		offsets[attr.n] = site->file_off;
+		cookies[attr.n++] = dp_kernel_cookie(slot, options->sites, i);
+	}
+	if (attr.n == 0)
+		return 1;
+	/* A deleted file and one in another mount namespace have no other path. */
+	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", file_fd);
+	attr.path = (uintptr_t)path;
+	attr.attach_type = frees ? ATTACH_UPROBE_MULTI : ATTACH_UPROBE_SESSION;
+	attr.program_fd = (uint32_t)dp_kernel_programs_fd(
+		programs, frees ? DP_KERNEL_PROGRAM_FREED_LINK : DP_KERNEL_PROGRAM_SESSION);
+	fd = (int)syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
+	if (fd < 0)
+		return dp_error_set(err, -errno, "pid %d: putting %u BPF probes into it: %s",
+				    options->pid, attr.n, strerror(errno));
+	links->fds[links->n++] = fd;
+	return 0;
+}
+
+/* Whether an earlier site is in the same file. */
+static bool is_known_file(const struct dp_probe_site *sites, size_t i)
+{
+	for (size_t j = 0; j < i; j++) {
+		if (sites[j].fd == sites[i].fd)
+			return true;
+	}
+	return false;
+}
+
+int dp_kernel_links_open(struct dp_kernel_links *ret, const struct dp_kernel_programs *programs,
+			 uint32_t slot, const struct dp_sampler_options *options,
+			 struct dp_error *err)
+{
+	int r = 0;
+
+	ret->fds = calloc(options->n_sites, sizeof(*ret->fds));
+	if (!ret->fds)
+		return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
+	/* Frees first: no object is seen whose free would be missed. */
+	for (int frees = 1; frees >= 0; frees--) {
+		for (size_t i = 0; r >= 0 && i < options->n_sites; i++) {
+			if (!is_known_file(options->sites, i))
+				r = open_link(ret, programs, slot, options, options->sites[i].fd,
+					      frees, err);
+		}
+	}
+	return r < 0 ? r : 0;
+}
+
+void dp_kernel_links_close(struct dp_kernel_links *links)
+{
+	/* Allocations first, for the same reason. */
+	while (links->n > 0)
+		close(links->fds[--links->n]);
+	free(links->fds);
+	*links = (struct dp_kernel_links){0};
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DP_PERF_KERNEL_PROGRAMS_H
+#define DP_PERF_KERNEL_PROGRAMS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "perf/kernel_abi.h"
+#include "src/base/error.h"
+
+/*
+ * The BPF programs and their maps, loaded once for all processes that are profiled at a time, each
+ * of which has a slot. A part of perf/kernel.
+ */
+
+struct dp_kernel_programs;
+
+enum dp_kernel_program {
+	DP_KERNEL_PROGRAM_SESSION,    /* entry and return of an allocation function, by one link */
+	DP_KERNEL_PROGRAM_FREED_LINK, /* a free, by such a link */
+	DP_KERNEL_PROGRAM_ENTERED,    /* entry, return and free by perf events */
+	DP_KERNEL_PROGRAM_RETURNED,
+	DP_KERNEL_PROGRAM_FREED,
+};
+
+enum dp_kernel_output {
+	DP_KERNEL_OUTPUT_HEAP,
+	DP_KERNEL_OUTPUT_WAIT,
+	DP_KERNEL_OUTPUT_PLAIN,
+	DP_KERNEL_N_OUTPUTS,
+};
+
+/*
+ * Loads the programs, or takes part in those that are loaded, and takes a slot.
+ *
+ * Any thread. Blocks for some 100 ms if they are to be loaded. Returns 0 or a negative errno with a
+ * sentence in @err.
+ */
+int dp_kernel_programs_get(struct dp_kernel_programs **ret, uint32_t *ret_slot,
+			   struct dp_error *err);
+
+/* Gives the slot back, which nothing may be attached with any more; the last one unloads them. */
+void dp_kernel_programs_put(struct dp_kernel_programs *programs, uint32_t slot);
+
+/* The program's descriptor, -1 if the kernel does not have its sort. */
+int dp_kernel_programs_fd(const struct dp_kernel_programs *programs,
+			  enum dp_kernel_program program);
+
+/*
+ * Lets futex calls, wake-ups and the ends of threads of the whole machine run the programs, until
+ * @slot is given back. Returns 0 or a negative errno with a sentence in @err.
+ */
+int dp_kernel_programs_watch_waits(struct dp_kernel_programs *programs, uint32_t slot,
+				   struct dp_error *err);
+
+/*
+ * Readies the slot: no counts, nothing known of functions, generators that begin with @seed, a set
+ * of at most @max_live live objects.
+ *
+ * @rate_bytes: of the heap. Returns 0 or a negative errno with a sentence in @err.
+ */
+int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot, uint64_t seed,
+			     uint64_t rate_bytes, uint32_t max_live, struct dp_error *err);
+
+/* Returns 0 or a negative errno. */
+int dp_kernel_programs_configure(struct dp_kernel_programs *programs, uint32_t slot,
+				 const struct dp_kernel_config *config);
+
+/* Lets the slot's records of @cpu go to the event @fd. Returns 0 or a negative errno. */
+int dp_kernel_programs_set_output(struct dp_kernel_programs *programs, uint32_t slot,
+				  enum dp_kernel_output output, int cpu, int fd);
+
+/* The sum over CPUs. */
+void dp_kernel_programs_count(const struct dp_kernel_programs *programs, uint32_t slot,
+			      struct dp_kernel_counts *ret);
+
+#endif
