@@ -22,16 +22,13 @@
 
 #include "perf/arch.h"
 #include "perf/record.h"
+#include "perf/refused.h"
 #include "src/base/array.h"
 #include "src/base/map.h"
 
 /* Listings of the threads before we give up on a process that creates them faster than we can
  * follow. */
 #define MAX_PASSES 64
-
-/* What uprobes answer for an instruction that they cannot step. Source: the kernel's own
- * include/linux/errno.h; it is in no header for programs. */
-#define ENOTSUPP 524
 
 struct opened {
 	int fd;
@@ -267,15 +264,8 @@ static int explain(int code, const struct dp_attach_options *options, size_t n_t
 		return dp_error_set(err, code,
 				    "pid %d: perf_event_open: %s; the kernel must be 5.13 or newer",
 				    options->pid, strerror(-code));
-	case -ENOTSUPP:
-		return dp_error_set(err, code,
-				    "pid %d: the kernel cannot probe one of the chosen "
-				    "instructions: this program's allocator cannot be profiled "
-				    "with uprobes on this kernel",
-				    options->pid);
 	default:
-		return dp_error_set(err, code, "pid %d: perf_event_open: %s", options->pid,
-				    strerror(-code));
+		return dp_probe_refused(code, options->pid, "perf_event_open", err);
 	}
 }
 

@@ -188,9 +188,12 @@ static __always_inline __u32 highest_bit(__u64 x)
 	}
 	STEP(32)
 	STEP(16)
-	STEP(8) STEP(4) STEP(2) STEP(1)
+	STEP(8)
+	STEP(4)
+	STEP(2)
+	STEP(1)
 #undef STEP
-		return n;
+	return n;
 }
 
 /*
@@ -892,6 +895,19 @@ int thread_exit(void *ctx)
 	if (cpu)
 		count(&cpu->counts, n_abandoned);
 	bpf_map_delete_elem(&futex_calls, &tid);
+	return 0;
+}
+
+/* The process becomes another program, which nobody asked to profile. */
+SEC("tracepoint/sched/sched_process_exec")
+int process_exec(void *ctx)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	__u32 *slot = bpf_map_lookup_elem(&targets, &tgid);
+	struct dp_kernel_config *config = slot ? bpf_map_lookup_elem(&configs, slot) : NULL;
+
+	if (config)
+		config->enabled = 0;
 	return 0;
 }
 

@@ -35,13 +35,15 @@
 
 struct dp_kernel {
 	pid_t pid;
+	struct dp_probe_site *sites;
+	size_t n_sites;
 	bool copies_heap; /* allocations come with a copy of their stack, else a callchain */
 	bool has_slot;
 	struct dp_kernel_programs *programs;
 	uint32_t slot;
 	struct dp_kernel_config config;
 	struct dp_kernel_links links;
-	struct dp_kernel_events *events; /* instead of links */
+	struct dp_kernel_events *events; /* instead of links, or to keep them alive */
 	const struct dp_rings *rings;
 	int *output_fds; /* for each output and CPU; -1: none */
 	uint32_t stack_bytes;
@@ -207,10 +209,16 @@ static int open_probes(struct dp_kernel *kernel, const struct dp_sampler_options
 {
 	if (options->n_sites == 0)
 		return 0;
+	kernel->sites = malloc(options->n_sites * sizeof(*kernel->sites));
+	if (!kernel->sites)
+		return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
+	memcpy(kernel->sites, options->sites, options->n_sites * sizeof(*kernel->sites));
+	kernel->n_sites = options->n_sites;
 	if (options->n_sites > DP_KERNEL_MAX_SITES)
 		return dp_error_set(err, -ENOSPC, "pid %d: more than %d functions to be probed",
 				    options->pid, DP_KERNEL_MAX_SITES);
-	if (dp_kernel_programs_fd(kernel->programs, DP_KERNEL_PROGRAM_SESSION) >= 0 &&
+	if (options->mode != DP_SAMPLER_KERNEL_EVENTS &&
+	    dp_kernel_programs_fd(kernel->programs, DP_KERNEL_PROGRAM_SESSION) >= 0 &&
 	    !has_lost_main_thread(options->pid))
 		return dp_kernel_links_open(&kernel->links, kernel->programs, kernel->slot, options,
 					    err);
@@ -312,6 +320,7 @@ void dp_kernel_close(struct dp_kernel *kernel)
 	if (kernel->has_slot)
 		dp_kernel_programs_put(kernel->programs, kernel->slot);
 	free(kernel->output_fds);
+	free(kernel->sites);
 	free(kernel);
 }
 
@@ -330,10 +339,25 @@ uint32_t dp_kernel_stack_bytes(const struct dp_kernel *kernel)
 	return kernel->stack_bytes;
 }
 
+/* The main thread has ended, and others go on; see perf/kernel_probes.h. */
+static void keep_links(struct dp_kernel *kernel)
+{
+	const struct dp_sampler_options options = {
+		.pid = kernel->pid, .sites = kernel->sites, .n_sites = kernel->n_sites};
+	struct dp_error unused;
+
+	/* Where this fails the process has ended, or we are where we were without. */
+	if (kernel->links.n > 0)
+		dp_kernel_events_open(&kernel->events, NULL, kernel->slot, &options, &unused);
+}
+
 void dp_kernel_follow(struct dp_kernel *kernel, const struct dp_event *event)
 {
 	if (kernel->events)
 		dp_kernel_events_follow(kernel->events, event);
+	else if (event->type == DP_EVENT_EXIT && event->pid == (uint32_t)kernel->pid &&
+		 event->tid == event->pid)
+		keep_links(kernel);
 }
 
 void dp_kernel_count(const struct dp_kernel *kernel, struct dp_kernel_counts *ret)
@@ -359,7 +383,8 @@ static size_t count_threads(pid_t pid)
 void dp_kernel_get_size(const struct dp_kernel *kernel, size_t *ret_threads, size_t *ret_fds)
 {
 	*ret_threads = count_threads(kernel->pid);
-	*ret_fds = kernel->links.n + kernel->rings->n_cpus * DP_KERNEL_N_OUTPUTS;
+	*ret_fds = kernel->links.n + kernel->rings->n_cpus * DP_KERNEL_N_OUTPUTS +
+		   dp_kernel_programs_n_fds(kernel->programs);
 	if (kernel->events)
 		*ret_fds += dp_kernel_events_n_fds(kernel->events);
 }

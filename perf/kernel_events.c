@@ -17,7 +17,9 @@
 #include <unistd.h>
 
 #include "perf/kernel_probes.h"
+#include "perf/refused.h"
 #include "perf/tracefs.h"
+#include "src/base/proc_stat.h"
 
 #define N_THREADS 2
 
@@ -75,6 +77,16 @@ static bool is_bound(const struct dp_kernel_events *events, pid_t tid)
 	return false;
 }
 
+/* The kernel opens no events on a thread that has ended, be it there until its process has. */
+static bool is_alive(pid_t pid, pid_t tid)
+{
+	struct dp_proc_stat stat;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
+	return dp_proc_stat_read(path, &stat) == 0 && stat.state != 'Z' && stat.state != 'X';
+}
+
 /* Binds the @i-th to any thread that lives and is not bound yet, if there is one. */
 static int bind_any(struct dp_kernel_events *events, size_t i)
 {
@@ -90,8 +102,7 @@ static int bind_any(struct dp_kernel_events *events, size_t i)
 	while (r == -ESRCH && (entry = readdir(dir))) {
 		pid_t tid = atoi(entry->d_name);
 
-		/* The kernel does not open events on a thread that has ended. */
-		if (tid > 0 && !is_bound(events, tid))
+		if (tid > 0 && !is_bound(events, tid) && is_alive(events->pid, tid))
 			r = bind_thread(events, i, tid);
 	}
 	closedir(dir);
@@ -114,7 +125,7 @@ static int define(struct dp_kernel_events *events, const struct dp_probe_site *s
 	return r;
 }
 
-/* Opens the first event of the newest probe and attaches the program. */
+/* Opens the first event of the newest probe and attaches the program, -1: none. */
 static int attach(struct dp_kernel_events *events, int program_fd, uint64_t cookie,
 		  struct dp_error *err)
 {
@@ -125,11 +136,12 @@ static int attach(struct dp_kernel_events *events, int program_fd, uint64_t cook
 	r = open_event(probe->id, events->tids[0]);
 	if (r >= 0) {
 		probe->anchor_fd = r;
+		if (program_fd < 0)
+			return 0;
 		r = bpf_link_create(program_fd, probe->anchor_fd, BPF_PERF_EVENT, &options);
 	}
 	if (r < 0)
-		return dp_error_set(err, r, "pid %d: attaching a BPF program to a probe: %s",
-				    events->pid, strerror(-r));
+		return dp_probe_refused(r, events->pid, "attaching a BPF program to a probe", err);
 	probe->link_fd = r;
 	if (ioctl(probe->anchor_fd, PERF_EVENT_IOC_ENABLE, 0) < 0)
 		return dp_error_set(err, -errno, "pid %d: enabling a probe: %s", events->pid,
@@ -155,7 +167,7 @@ static int add_probe(struct dp_kernel_events *events, const struct dp_kernel_pro
 	if (r < 0)
 		return r;
 	events->n_probes++;
-	return attach(events, dp_kernel_programs_fd(programs, program),
+	return attach(events, programs ? dp_kernel_programs_fd(programs, program) : -1,
 		      dp_kernel_cookie(slot, options->sites, i), err);
 }
 
@@ -169,7 +181,7 @@ static int add_probes(struct dp_kernel_events *events, const struct dp_kernel_pr
 		if (options->sites[i].kind == DP_KERNEL_FREE)
 			r = add_probe(events, programs, slot, options, i, false, err);
 	}
-	for (int is_return = 1; is_return >= 0; is_return--) {
+	for (int is_return = programs != NULL; is_return >= 0; is_return--) {
 		for (size_t i = 0; r == 0 && i < options->n_sites; i++) {
 			if (options->sites[i].kind != DP_KERNEL_FREE)
 				r = add_probe(events, programs, slot, options, i, is_return, err);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "perf/kernel_probes.h"
+#include "perf/refused.h"
 
 /* Source: the kernel's include/uapi/linux/bpf.h; newer than the headers of libbpf 1.1. */
 #define ATTACH_UPROBE_MULTI 48
@@ -68,8 +69,7 @@ static int open_link(struct dp_kernel_links *links, const struct dp_kernel_progr
 		programs, frees ? DP_KERNEL_PROGRAM_FREED_LINK : DP_KERNEL_PROGRAM_SESSION);
 	fd = (int)syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
 	if (fd < 0)
-		return dp_error_set(err, -errno, "pid %d: putting %u BPF probes into it: %s",
-				    options->pid, attr.n, strerror(errno));
+		return dp_probe_refused(-errno, options->pid, "putting BPF probes into it", err);
 	links->fds[links->n++] = fd;
 	return 0;
 }

@@ -38,7 +38,6 @@ uint64_t dp_kernel_cookie(uint32_t slot, const struct dp_probe_site *sites, size
  * is there for two threads, and for another one when one of them ends.
  */
 struct dp_kernel_events;
-
 int dp_kernel_events_open(struct dp_kernel_events **ret, const struct dp_kernel_programs *programs,
 			  uint32_t slot, const struct dp_sampler_options *options,
 			  struct dp_error *err);

@@ -27,10 +27,11 @@
 struct dp_kernel_programs {
 	struct dp_kernel_bpf *bpf;
 	bool has_sessions;
-	int n_cpus;			   /* values of a per-CPU map */
-	uint64_t slots;			   /* bit: taken */
-	uint64_t watching;		   /* bit: of a slot whose waits are observed */
-	struct bpf_link *exits;		   /* the ends of threads */
+	int n_cpus;		/* values of a per-CPU map */
+	uint64_t slots;		/* bit: taken */
+	uint64_t watching;	/* bit: of a slot whose waits are observed */
+	struct bpf_link *exits; /* the ends of threads */
+	struct bpf_link *execs;
 	struct bpf_link *links[MAX_LINKS]; /* futex calls and wake-ups */
 	size_t n_links;
 	int live_fds[DP_KERNEL_MAX_SLOTS]; /* 0: none */
@@ -119,6 +120,7 @@ static void unload(struct dp_kernel_programs *programs)
 	for (size_t i = 0; i < programs->n_links; i++)
 		bpf_link__destroy(programs->links[i]);
 	bpf_link__destroy(programs->exits);
+	bpf_link__destroy(programs->execs);
 	dp_kernel_bpf__destroy(programs->bpf);
 	free(programs);
 }
@@ -152,6 +154,9 @@ static int load(struct dp_kernel_programs **ret, struct dp_error *err)
 	if (r == 0)
 		r = attach(programs->bpf->progs.thread_exit, "sched", "sched_process_exit",
 			   &programs->exits, err);
+	if (r == 0)
+		r = attach(programs->bpf->progs.process_exec, "sched", "sched_process_exec",
+			   &programs->execs, err);
 	libbpf_set_print(print);
 	if (r < 0) {
 		unload(programs);
@@ -228,6 +233,22 @@ int dp_kernel_programs_fd(const struct dp_kernel_programs *programs, enum dp_ker
 		return bpf_program__fd(bpf->progs.freed);
 	}
 	return -1;
+}
+
+size_t dp_kernel_programs_n_fds(const struct dp_kernel_programs *programs)
+{
+	const struct bpf_object *object = programs->bpf->obj;
+	struct bpf_program *program;
+	struct bpf_map *map;
+	size_t n = 1; /* the types */
+
+	bpf_object__for_each_program(program, object) n += bpf_program__fd(program) >= 0;
+	bpf_object__for_each_map(map, object) n += bpf_map__fd(map) >= 0;
+	/* A tracepoint's link is of an event. */
+	n += 2 * (programs->n_links + 2);
+	for (size_t i = 0; i < DP_KERNEL_MAX_SLOTS; i++)
+		n += programs->live_fds[i] > 0;
+	return n;
 }
 
 /* The program reads this field where it has always been. */

@@ -2,7 +2,7 @@
 #ifndef DP_PERF_KERNEL_PROGRAMS_H
 #define DP_PERF_KERNEL_PROGRAMS_H
 
-#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "perf/kernel_abi.h"
@@ -38,6 +38,9 @@ enum dp_kernel_output {
  */
 int dp_kernel_programs_get(struct dp_kernel_programs **ret, uint32_t *ret_slot,
 			   struct dp_error *err);
+
+/* File descriptors that the programs hold, all processes together. */
+size_t dp_kernel_programs_n_fds(const struct dp_kernel_programs *programs);
 
 /* Gives the slot back, which nothing may be attached with any more; the last one unloads them. */
 void dp_kernel_programs_put(struct dp_kernel_programs *programs, uint32_t slot);

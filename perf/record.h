@@ -66,9 +66,9 @@ struct dp_event {
 		struct {
 			uint64_t probe_avma; /* of the entry that this return belongs to */
 			uint64_t retval;
-			uint64_t dx; /* third argument register at return, see KERNEL facts */
-			uint64_t sp;	/* after the return: entry's sp + 8 on x86-64 */
-			bool decided;	/* in the kernel: dx is the object's address, 0 for none … */
+			uint64_t dx;  /* third argument register at return, see KERNEL facts */
+			uint64_t sp;  /* after the return: entry's sp + 8 on x86-64 */
+			bool decided; /* in the kernel: dx is the object's address, 0 for none … */
 			bool untracked; /* … and its free will not be seen */
 		} ret;
 		struct {

@@ -115,10 +115,28 @@ static void read_rings(void *context)
 		read_ring(sampler, i);
 }
 
-static int open_direct(struct dp_sampler *sampler, struct dp_error *err)
+/* The rings, and what their records wait in: they are read while events are being opened. */
+static int open_rings(struct dp_sampler *sampler, bool sideband, struct dp_error *err)
 {
 	int r = dp_rings_open(&sampler->rings, sampler->options.ring_bytes,
-			      sampler->options.heap_stacks, false, err);
+			      sampler->options.heap_stacks, sideband, err);
+
+	if (r == 0 &&
+	    dp_merge_new(&sampler->merge, (unsigned)sampler->rings.n, MAX_QUEUE_BYTES) < 0)
+		r = dp_error_set(err, -ENOMEM, "pid %d: out of memory", sampler->options.pid);
+	return r;
+}
+
+static void close_rings(struct dp_sampler *sampler)
+{
+	dp_merge_free(sampler->merge);
+	sampler->merge = NULL;
+	dp_rings_close(&sampler->rings);
+}
+
+static int open_direct(struct dp_sampler *sampler, struct dp_error *err)
+{
+	int r = open_rings(sampler, false, err);
 
 	if (r == 0)
 		r = dp_direct_open(&sampler->direct, &sampler->options, &sampler->rings,
@@ -128,8 +146,7 @@ static int open_direct(struct dp_sampler *sampler, struct dp_error *err)
 
 static int open_kernel(struct dp_sampler *sampler, struct dp_error *err)
 {
-	int r = dp_rings_open(&sampler->rings, sampler->options.ring_bytes,
-			      sampler->options.heap_stacks, true, err);
+	int r = open_rings(sampler, true, err);
 
 	if (r == 0)
 		r = dp_kernel_open(&sampler->kernel, &sampler->options, &sampler->rings,
@@ -145,11 +162,24 @@ static int open_preferred(struct dp_sampler *sampler, struct dp_error *err)
 
 	if (mode == DP_SAMPLER_DIRECT)
 		return open_direct(sampler, err);
-	r = open_kernel(sampler, mode == DP_SAMPLER_KERNEL ? err : &sampler->why_direct);
-	if (r >= 0 || mode == DP_SAMPLER_KERNEL)
+	r = open_kernel(sampler, mode == DP_SAMPLER_AUTO ? &sampler->why_direct : err);
+	if (r >= 0 || mode != DP_SAMPLER_AUTO)
 		return r;
-	dp_rings_close(&sampler->rings);
+	close_rings(sampler);
 	return open_direct(sampler, err);
+}
+
+/* Without frees nothing would ever leave what is in use. */
+static int check_sites(const struct dp_sampler_options *options, struct dp_error *err)
+{
+	size_t n_frees = 0;
+
+	for (size_t i = 0; i < options->n_sites; i++)
+		n_frees += options->sites[i].kind == DP_KERNEL_FREE;
+	if (options->n_sites == 0 || (n_frees > 0 && n_frees < options->n_sites))
+		return 0;
+	return dp_error_set(err, -ENOENT, "pid %d: no function to probe (%s)", options->pid,
+			    n_frees == 0 ? "free" : "entry");
 }
 
 int dp_sampler_open(struct dp_sampler **ret, const struct dp_sampler_options *options,
@@ -163,11 +193,10 @@ int dp_sampler_open(struct dp_sampler **ret, const struct dp_sampler_options *op
 	sampler->options = *options;
 	if (sampler->options.stack_bytes == 0)
 		sampler->options.stack_bytes = DEFAULT_STACK_BYTES;
-	r = open_preferred(sampler, err);
+	r = check_sites(options, err);
+	if (r == 0)
+		r = open_preferred(sampler, err);
 	sampler->options.sites = NULL;
-	if (r == 0 &&
-	    dp_merge_new(&sampler->merge, (unsigned)sampler->rings.n, MAX_QUEUE_BYTES) < 0)
-		r = dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
 	if (r < 0) {
 		dp_sampler_close(sampler);
 		return r;
@@ -227,8 +256,7 @@ void dp_sampler_close(struct dp_sampler *sampler)
 		return;
 	dp_kernel_close(sampler->kernel);
 	dp_direct_close(sampler->direct);
-	dp_rings_close(&sampler->rings);
-	dp_merge_free(sampler->merge);
+	close_rings(sampler);
 	free(sampler);
 }
 

@@ -25,6 +25,7 @@ enum dp_sampler_mode {
 	DP_SAMPLER_AUTO, /* the kernel sampler where it can be had, else the direct one */
 	DP_SAMPLER_KERNEL,
 	DP_SAMPLER_DIRECT,
+	DP_SAMPLER_KERNEL_EVENTS, /* as on kernels without sessions; for tests */
 };
 
 /*
@@ -32,7 +33,7 @@ enum dp_sampler_mode {
  * its arguments, -1 for none, are what the kernel sampler decides by.
  */
 struct dp_probe_site {
-	int fd; /* the file that holds the code; needed while dp_sampler_open() runs */
+	int fd; /* the file that holds the code; needed until dp_sampler_close() */
 	uint64_t file_off;
 	enum dp_kernel_kind kind; /* DP_KERNEL_FREE: entry only, no callchain */
 	int8_t i_size, i_count, i_pointer;

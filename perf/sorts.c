@@ -73,7 +73,6 @@ static int define_probes(struct dp_tracefs *tracefs, const struct dp_sampler_opt
 			 const struct trace_event *event, struct dp_error *err)
 {
 	bool frees = event->type == DP_EVENT_FREE;
-	size_t n_defined = 0;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < options->n_sites; i++) {
@@ -81,10 +80,7 @@ static int define_probes(struct dp_tracefs *tracefs, const struct dp_sampler_opt
 			continue;
 		r = dp_tracefs_define(tracefs, event->name, event->is_return, options->sites[i].fd,
 				      options->sites[i].file_off, event->fetch->definition, err);
-		n_defined++;
 	}
-	if (r == 0 && n_defined == 0)
-		r = dp_error_set(err, -ENOENT, "no function to probe (%s)", event->name);
 	return r;
 }
 

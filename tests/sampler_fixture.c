@@ -7,23 +7,45 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+enum dp_sampler_mode sampler_mode(void)
+{
+	const char *name = getenv("DP_TEST_SAMPLER");
+
+	if (name && strcmp(name, "kernel") == 0)
+		return DP_SAMPLER_KERNEL;
+	if (name && strcmp(name, "kernel events") == 0)
+		return DP_SAMPLER_KERNEL_EVENTS;
+	return DP_SAMPLER_DIRECT;
+}
 
 struct dp_sampler *sampler_open_with(const struct target *target, struct dp_sampler_options options,
 				     bool heap)
 {
 	int fd = program_fd();
 	struct dp_probe_site sites[] = {
-		{.fd = fd, .file_off = program_file_off(probed_alloc)},
-		{.fd = fd, .file_off = program_file_off(probed_free), .is_free = true},
+		{.fd = fd,
+		 .file_off = program_file_off(probed_alloc),
+		 .i_count = -1,
+		 .i_pointer = -1},
+		{.fd = fd,
+		 .file_off = program_file_off(probed_free),
+		 .kind = DP_KERNEL_FREE,
+		 .i_size = -1,
+		 .i_count = -1},
 	};
 	struct dp_sampler *sampler = NULL;
 	struct dp_error err = {0};
 	int r;
 
 	options.pid = target->pid;
+	options.mode = sampler_mode();
+	options.heap_rate_bytes = 1;
+	options.block_rate_ns = 1;
 	options.sites = heap ? sites : NULL;
 	options.n_sites = heap ? 2 : 0;
 	r = dp_sampler_open(&sampler, &options, &err);

@@ -12,6 +12,9 @@
  * A sampler on a target that calls the probed functions, and a check of every event that it gives.
  */
 
+/* The sampler that is tested: the direct one, or the kernel one if DP_TEST_SAMPLER is "kernel". */
+enum dp_sampler_mode sampler_mode(void);
+
 /* Opens it on @target with the probed functions as its sites. Fails the test if that fails. */
 struct dp_sampler *sampler_open(const struct target *target);
 

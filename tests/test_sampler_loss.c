@@ -72,9 +72,15 @@ static void expect_all_accounted(const struct tally *tally, const struct dp_samp
 	assert_int_equal(stats->n_free_hits, n_calls);
 	assert_int_equal(stats->n_delivered, tally->n_samples);
 	assert_int_equal(stats->n_lost, tally->n_lost);
-	assert_int_equal(stats->n_delivered + stats->n_lost, 3 * n_calls);
+	if (sampler_mode() == DP_SAMPLER_DIRECT) {
+		assert_int_equal(stats->n_delivered + stats->n_lost, 3 * n_calls);
+	} else { /* what other processes began and mapped may be lost too */
+		assert_true(stats->n_lost >= n_kernel_lost);
+		assert_int_equal(stats->n_delivered + n_kernel_lost, 3 * n_calls);
+	}
 	if (n_kernel_lost > 0) { /* a kernel before 6.0 does not say */
-		assert_int_equal(stats->n_lost, n_kernel_lost);
+		if (sampler_mode() == DP_SAMPLER_DIRECT)
+			assert_int_equal(stats->n_lost, n_kernel_lost);
 		assert_int_equal(tally->n[DP_EVENT_ALLOC_ENTRY] + stats->n_entry_lost, n_calls);
 		assert_int_equal(tally->n[DP_EVENT_ALLOC_RETURN] + stats->n_return_lost, n_calls);
 		assert_int_equal(tally->n[DP_EVENT_FREE] + stats->n_free_lost, n_calls);
@@ -145,7 +151,8 @@ static void what_is_lost_is_told_at_the_latest_by_the_kernels_count(void **state
 	tally->with_gaps = true;
 	tally_finish(tally, sampler);
 	dp_sampler_get_stats(sampler, &stats);
-	assert_int_equal(stats.n_lost, 0); /* no record has come after the gap */
+	if (sampler_mode() == DP_SAMPLER_DIRECT)
+		assert_int_equal(stats.n_lost, 0); /* no record has come after the gap */
 	n_kernel_lost = stats.n_entry_lost + stats.n_return_lost + stats.n_free_lost;
 	if (n_kernel_lost > 0)
 		assert_int_equal(stats.n_delivered + n_kernel_lost, 3 * total_calls(target.shared));
