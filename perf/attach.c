@@ -15,16 +15,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "perf/arch.h"
+#include "perf/fd_limit.h"
 #include "perf/record.h"
 #include "perf/refused.h"
 #include "src/base/array.h"
 #include "src/base/map.h"
+#include "src/base/proc_stat.h"
 
 /* Listings of the threads before we give up on a process that creates them faster than we can
  * follow. */
@@ -206,37 +207,11 @@ static int open_new_threads(struct dp_attach *attach, const struct dp_attach_opt
 
 static size_t count_threads(pid_t pid)
 {
+	struct dp_proc_stat stat;
 	char path[64];
-	struct dirent *entry;
-	size_t n = 0;
-	DIR *dir;
 
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	dir = opendir(path);
-	if (!dir)
-		return 0;
-	while ((entry = readdir(dir)))
-		n += entry->d_name[0] != '.';
-	closedir(dir);
-	return n;
-}
-
-/* Makes room for the events' descriptors; half as many again for threads that appear meanwhile. */
-static void raise_fd_limit(const struct dp_attach_options *options, size_t n_threads)
-{
-	rlim_t need = 1024 + n_threads * options->n_cpus * options->n_specs * 3 / 2;
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= need)
-		return;
-	if (limit.rlim_max < need) {
-		struct rlimit higher = {.rlim_cur = need, .rlim_max = need};
-
-		if (setrlimit(RLIMIT_NOFILE, &higher) == 0)
-			return;
-	}
-	limit.rlim_cur = limit.rlim_max < need ? limit.rlim_max : need;
-	setrlimit(RLIMIT_NOFILE, &limit);
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	return dp_proc_stat_read(path, &stat) == 0 ? (size_t)stat.n_threads : 0;
 }
 
 static int explain(int code, const struct dp_attach_options *options, size_t n_threads,
@@ -279,7 +254,8 @@ int dp_attach_open(struct dp_attach **ret, const struct dp_attach_options *optio
 	if (!attach)
 		return explain(-ENOMEM, options, n_threads, err);
 	attach->counts_lost = true;
-	raise_fd_limit(options, n_threads);
+	/* Half as many again for threads that appear meanwhile. */
+	dp_raise_fd_limit(n_threads * options->n_cpus * options->n_specs * 3 / 2);
 	r = open_new_threads(attach, options, false);
 	for (int i = 1, n_quiet = 0; r >= 0 && n_quiet < 2 && i < MAX_PASSES; i++) {
 		r = open_new_threads(attach, options, true);

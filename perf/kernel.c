@@ -7,7 +7,6 @@
  */
 #include "perf/kernel.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 #include "perf/arch.h"
+#include "perf/fd_limit.h"
 #include "perf/kernel_probes.h"
 #include "perf/kernel_programs.h"
 #include "src/base/proc_stat.h"
@@ -194,14 +194,20 @@ static int check_namespace(struct dp_error *err)
 		"run in another pid namespace; use --sampler direct");
 }
 
+static int read_stat(pid_t pid, struct dp_proc_stat *ret)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	return dp_proc_stat_read(path, ret);
+}
+
 /* Whether the process's main thread has ended before it; links cannot be bound to it then. */
 static bool has_lost_main_thread(pid_t pid)
 {
 	struct dp_proc_stat stat;
-	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	return dp_proc_stat_read(path, &stat) == 0 && (stat.state == 'Z' || stat.state == 'X');
+	return read_stat(pid, &stat) == 0 && (stat.state == 'Z' || stat.state == 'X');
 }
 
 static int open_probes(struct dp_kernel *kernel, const struct dp_sampler_options *options,
@@ -266,6 +272,7 @@ int dp_kernel_open(struct dp_kernel **ret, const struct dp_sampler_options *opti
 	kernel->copies_heap = options->heap_stacks;
 	kernel->stack_bytes = options->stack_bytes;
 	kernel->rings = rings;
+	dp_raise_fd_limit((DP_KERNEL_N_OUTPUTS + 1) * rings->n_cpus);
 	r = check_namespace(err);
 	if (r == 0)
 		r = dp_kernel_programs_get(&kernel->programs, &kernel->slot, err);
@@ -365,24 +372,12 @@ void dp_kernel_count(const struct dp_kernel *kernel, struct dp_kernel_counts *re
 	dp_kernel_programs_count(kernel->programs, kernel->slot, ret);
 }
 
-static size_t count_threads(pid_t pid)
-{
-	char path[64];
-	size_t n = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	dir = opendir(path);
-	for (struct dirent *entry = dir ? readdir(dir) : NULL; entry; entry = readdir(dir))
-		n += entry->d_name[0] != '.';
-	if (dir)
-		closedir(dir);
-	return n;
-}
-
 void dp_kernel_get_size(const struct dp_kernel *kernel, size_t *ret_threads, size_t *ret_fds)
 {
-	*ret_threads = count_threads(kernel->pid);
+	struct dp_proc_stat stat = {.n_threads = 0};
+
+	read_stat(kernel->pid, &stat);
+	*ret_threads = (size_t)stat.n_threads;
 	*ret_fds = kernel->links.n + kernel->rings->n_cpus * DP_KERNEL_N_OUTPUTS +
 		   dp_kernel_programs_n_fds(kernel->programs);
 	if (kernel->events)

@@ -23,6 +23,8 @@ from profiles import Profile, sum_comments
 BINARY = os.environ.get("DP_BINARY", "")
 SANITIZED = os.environ.get("DP_SANITIZED") == "1"
 TARGETS = os.environ.get("DP_TARGETS", "")
+# What --sampler is given where a test does not say: "direct", or "" for none.
+SAMPLER = os.environ.get("DP_SAMPLER", "")
 REQUIRED = os.environ.get("DP_REQUIRE_PERF") == "1"
 TRACEFS = "/sys/kernel/tracing"
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
@@ -208,6 +210,7 @@ class Profiler:
             binary or BINARY,
             *(["-v"] if verbose else []),
             *(["-e", "heap"] if "-e" not in args else []),
+            *(["--sampler", SAMPLER] if SAMPLER and "--sampler" not in args else []),
             "-o",
             self.directory,
             *args,

@@ -86,8 +86,7 @@ class CommandLineTest(BadInputTest):
         self.fails(2, ["word"], "-p", "1", "word")
 
     def test_what_this_version_cannot_do_is_said_in_one_sentence(self):
-        for args in (("--sampler", "kernel"), ("--max-overhead", "5"),
-                     ("--follow",), ("--comm", "x")):  # fmt: skip
+        for args in (("--max-overhead", "5"), ("--follow",), ("--comm", "x")):
             self.fails(2, ["not in this version"], *args, "-p", "1")
 
     def test_no_profiles_in_the_list(self):
@@ -290,14 +289,17 @@ class FullDiskTest(BadInputTest):
 
 
 class DescriptorLimitTest(BadInputTest):
+    """The direct sampler needs descriptors for each thread."""
+
     N_IDLE = 200
+    DIRECT = ("--sampler", "direct", "--heap-rate", "1")
 
     def limited(self, limits, *more):
         return ("prlimit", f"--nofile={limits}", *more, "--")
 
     def check_works(self, prefix):
         target = self.target("hammer", "--threads", "2", "--idle", str(self.N_IDLE))
-        profiler = self.profile(target, "-i", "1h", "--heap-rate", "1", prefix=prefix)
+        profiler = self.profile(target, "-i", "1h", *self.DIRECT, prefix=prefix)
         with open(f"/proc/{profiler.pid}/limits", encoding="utf-8") as file:
             (limit,) = [int(line.split()[3]) for line in file if line.startswith("Max open files")]
         self.assertGreater(limit, len(os.listdir(f"/proc/{profiler.pid}/fd")) - 1)
@@ -321,9 +323,16 @@ class DescriptorLimitTest(BadInputTest):
         target = self.target("hammer", "--threads", "2", "--idle", str(self.N_IDLE))
         self.fails(
             1, ["file descriptors|open files|RLIMIT_NOFILE", "ulimit|LimitNOFILE|raise"],
-            *self.attach(target.pid), prefix=prefix,
+            *self.DIRECT, *self.attach(target.pid), prefix=prefix,
         )  # fmt: skip
         self.assert_clean_text(target)
+        self.assertEqual(target.quit(), 0)
+
+    def test_the_kernel_sampler_does_with_few(self):
+        target = self.target("hammer", "--threads", "2", "--idle", str(self.N_IDLE))
+        profiler = self.profile(target, "--sampler", "kernel", prefix=("prlimit", "--nofile=100:100",
+                                "setpriv", "--bounding-set=-sys_resource", "--"))  # fmt: skip
+        self.finish(profiler)
         self.assertEqual(target.quit(), 0)
 
 

@@ -190,7 +190,7 @@ class TruthTest(LiveTest):
             target = self.target("churn")
             # With many threads to open events on, the attach takes long enough to fall into the middle.
             target.ask(f"spawn {n_before}")
-            profiler = self.profile(target, *EXACT, attached=False)
+            profiler = self.profile(target, *EXACT, "--sampler", "direct", attached=False)
             poll(lambda p=profiler: len(os.listdir(f"/proc/{p.pid}/fd")) > 80, "events", every_s=0.001)
             target.ask(f"spawn {n_before}")
             profiler.wait_attached()
