@@ -128,3 +128,18 @@ target_link_libraries(dp_sym_oracle PRIVATE dp_flags)
 target_compile_definitions(dp_sym_oracle
 	PRIVATE DP_SYM_SAMPLES="${dp_sym_dir}"
 	INTERFACE DP_SYM_SOURCES="${dp_sym_source}" DP_SYM_LLVM_ADDR2LINE="${DP_SYM_LLVM_ADDR2LINE}")
+
+# Programs of Go's own compiler and linker. Debian: golang-go.
+find_program(DP_GO go)
+if(DP_GO)
+	set(dp_go env GO111MODULE=off GOFLAGS= GOCACHE=${dp_sym_dir}/go-cache CGO_ENABLED=0 ${DP_GO} build)
+	dp_sym_step(go-plain DEPENDS ${dp_sym_source}/go_plain.go
+		COMMAND ${dp_go} -o go-plain ${dp_sym_source}/go_plain.go)
+	dp_sym_step(go-pie DEPENDS dp_sym_go-plain ${dp_sym_source}/go_plain.go
+		COMMAND ${dp_go} -buildmode=pie -ldflags=-s -o go-pie ${dp_sym_source}/go_plain.go)
+	# As a packer leaves them: the sections are there, and nothing says where.
+	foreach(name plain pie)
+		dp_sym_step(go-${name}-sectionless DEPENDS dp_sym_go-${name} ${dp_sym_dir}/go-${name}
+			COMMAND sh -c "cp go-${name} $1 && zero=\"dd if=/dev/zero of=$1 bs=1 conv=notrunc status=none\" && $zero seek=40 count=8 && $zero seek=60 count=4" sh go-${name}-sectionless)
+	endforeach()
+endif()
