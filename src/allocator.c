@@ -3,17 +3,17 @@
 
 /* Argument positions as in the prototypes. Source: malloc(3), posix_memalign(3). */
 static const struct dp_alloc_function functions[] = {
-	/* name, kind, then the positions of size, count, pointer, alignment */
-	{"malloc", DP_ALLOC_NEW, 0, -1, -1, -1},
-	{"calloc", DP_ALLOC_NEW, 1, 0, -1, -1},
-	{"realloc", DP_ALLOC_RESIZE, 1, -1, 0, -1},
-	{"reallocarray", DP_ALLOC_RESIZE, 2, 1, 0, -1},
-	{"free", DP_ALLOC_FREE, -1, -1, 0, -1},
-	{"memalign", DP_ALLOC_NEW, 1, -1, -1, 0},
-	{"aligned_alloc", DP_ALLOC_NEW, 1, -1, -1, 0},
-	{"posix_memalign", DP_ALLOC_OUT, 2, -1, 0, 1},
-	{"valloc", DP_ALLOC_NEW, 0, -1, -1, -1},
-	{"pvalloc", DP_ALLOC_NEW, 0, -1, -1, -1},
+	/* name, kind, then the positions of size, count, pointer, alignment; aligned */
+	{"malloc", DP_ALLOC_NEW, 0, -1, -1, -1, false},
+	{"calloc", DP_ALLOC_NEW, 1, 0, -1, -1, false},
+	{"realloc", DP_ALLOC_RESIZE, 1, -1, 0, -1, false},
+	{"reallocarray", DP_ALLOC_RESIZE, 2, 1, 0, -1, false},
+	{"free", DP_ALLOC_FREE, -1, -1, 0, -1, false},
+	{"memalign", DP_ALLOC_NEW, 1, -1, -1, 0, true},
+	{"aligned_alloc", DP_ALLOC_NEW, 1, -1, -1, 0, true},
+	{"posix_memalign", DP_ALLOC_OUT, 2, -1, 0, 1, true},
+	{"valloc", DP_ALLOC_NEW, 0, -1, -1, -1, true},
+	{"pvalloc", DP_ALLOC_NEW, 0, -1, -1, -1, true},
 };
 
 const struct dp_alloc_function *dp_alloc_functions(size_t *ret_n)

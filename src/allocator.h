@@ -2,6 +2,7 @@
 #ifndef DP_ALLOCATOR_H
 #define DP_ALLOCATOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ struct dp_alloc_function {
 	int i_count;   /* argument that it is multiplied with; -1 for none */
 	int i_pointer; /* argument that holds the pointer; -1 for none */
 	int i_align;   /* argument that holds the alignment; -1 for none */
+	bool aligned;  /* to more than malloc aligns to, as asked for or to a page */
 };
 
 /* The table, ending where i reaches *@ret_n. Static, never changes. */

@@ -22,6 +22,9 @@
  *
  * A call that is found gone had unknown success. If it was a resize, its old object is taken for
  * freed, which is what nearly every resize does.
+ *
+ * Without returns nothing says when a call is over, so nothing is pending: what a thread has in the
+ * table then is its newest chain of calls that jumped into each other, outermost first.
  */
 
 #define MAX_NESTED 1000
@@ -33,6 +36,8 @@ struct dp_pairing {
 	struct dp_heap *heap;
 	dp_intern_stack_fn *intern;
 	void *context;
+	dp_is_allocating_fn *is_allocating; /* NULL where returns are probed */
+	void *is_allocating_context;
 	struct dp_pending pending;
 	size_t n_busy; /* threads with a pending call */
 	struct dp_pairing_stats stats;
@@ -53,6 +58,13 @@ int dp_pairing_new(struct dp_pairing **ret, struct dp_heap *heap, size_t max_thr
 	return 0;
 }
 
+void dp_pairing_without_returns(struct dp_pairing *pairing, dp_is_allocating_fn *is_allocating,
+				void *context)
+{
+	pairing->is_allocating = is_allocating;
+	pairing->is_allocating_context = context;
+}
+
 /* The outermost call of @thread, and so every other, is over. */
 static void leave(struct dp_pairing *pairing, struct dp_pending_thread *thread)
 {
@@ -69,7 +81,7 @@ static void discard(struct dp_pairing *pairing, struct dp_pending_thread *thread
 		    uint64_t *counter)
 {
 	assert(n_kept <= thread->depth);
-	if (n_kept > 0 || thread->depth == 0) {
+	if (n_kept > 0 || thread->depth == 0 || pairing->is_allocating) {
 		thread->depth = n_kept;
 		return;
 	}
@@ -163,6 +175,91 @@ static void enter(struct dp_pairing *pairing, struct dp_pending_thread *thread,
 	pairing->n_busy++;
 }
 
+static uint64_t pointer_of(const struct dp_event *event, const struct dp_alloc_function *function)
+{
+	return function->kind == DP_ALLOC_RESIZE ? event->entry.args[function->i_pointer] : 0;
+}
+
+/*
+ * Whether the newest call of @thread may end by jumping into @function: what it has to do with the
+ * result afterwards it could not do then. One place that calls now this, now that function by a
+ * jump of its own looks nearly the same, so no more is believed than allocators do.
+ */
+static bool may_jump(const struct dp_pending_thread *thread, const struct dp_event *event,
+		     const struct dp_alloc_function *function, uint64_t size)
+{
+	const struct dp_alloc_function *from = thread->newest;
+
+	if (size == UINT64_MAX || thread->newest_pointer != pointer_of(event, function))
+		return false;
+	if (from == function) /* another library's */
+		return size >= thread->newest_size;
+	if (from->kind == DP_ALLOC_OUT || function->kind == DP_ALLOC_OUT)
+		return false; /* it stores the object */
+	if (from->kind == DP_ALLOC_RESIZE)
+		return size == thread->newest_size && !function->aligned;
+	return from->aligned && function->aligned && size >= thread->newest_size;
+}
+
+/* Whether @event is another entry of the call that @thread entered last. */
+static bool is_jumped_to(const struct dp_pending_thread *thread, const struct dp_event *event,
+			 const struct dp_alloc_function *function, uint64_t size)
+{
+	if (thread->depth == 0 || thread->calls[0].sp != event->entry.sp ||
+	    thread->calls[0].stack0 != event->entry.stack0)
+		return false;
+	for (size_t i = 0; i < thread->depth; i++) {
+		if (thread->calls[i].probe_avma == event->entry.probe_avma)
+			return false;
+	}
+	return may_jump(thread, event, function, size);
+}
+
+/* Remembers an entry as the newest of its thread; says whether it was jumped to. Where there is no
+ * room nothing is remembered. */
+static bool follow(struct dp_pairing *pairing, const struct dp_event *event,
+		   const struct dp_alloc_function *function, uint64_t size)
+{
+	const struct dp_pending_call call = {.probe_avma = event->entry.probe_avma,
+					     .sp = event->entry.sp,
+					     .stack0 = event->entry.stack0};
+	struct dp_pending_thread *thread;
+	bool jumped;
+
+	if (dp_pending_get(&pairing->pending, event->tid, &thread) < 0)
+		return false;
+	jumped = is_jumped_to(thread, event, function, size);
+	if (!jumped)
+		thread->depth = 0;
+	if (dp_pending_push(thread, &call) < 0)
+		return jumped;
+	thread->newest = function;
+	thread->newest_pointer = pointer_of(event, function);
+	thread->newest_size = size;
+	return jumped;
+}
+
+/* An entry whose return is not probed. */
+static int count_entry(struct dp_pairing *pairing, const struct dp_event *event,
+		       const struct dp_alloc_function *function)
+{
+	uint64_t size = dp_alloc_size(function, event->entry.args);
+
+	if (pairing->is_allocating(pairing->is_allocating_context, event->entry.stack0 - 1) ||
+	    follow(pairing, event, function, size)) {
+		pairing->stats.n_nested++;
+		return 0;
+	}
+	if (size == UINT64_MAX || (size == 0 && pointer_of(event, function) != 0)) {
+		pairing->stats.n_failed++;
+		return 0;
+	}
+	pairing->stats.n_calls++;
+	if (!is_sampled(pairing, event, size))
+		return 0;
+	return dp_heap_alloc(pairing->heap, pairing->intern(pairing->context, event), size, 0);
+}
+
 int dp_pairing_entry(struct dp_pairing *pairing, const struct dp_event *event,
 		     const struct dp_alloc_function *function)
 {
@@ -178,6 +275,8 @@ int dp_pairing_entry(struct dp_pairing *pairing, const struct dp_event *event,
 	if (function->kind == DP_ALLOC_OUT)
 		call.out_align = event->entry.args[function->i_align];
 	pairing->stats.n_entries++;
+	if (pairing->is_allocating)
+		return count_entry(pairing, event, function);
 	r = dp_pending_get(&pairing->pending, event->tid, &thread);
 	if (r >= 0) {
 		if (thread->doubtful)

@@ -27,7 +27,8 @@ typedef uint32_t dp_intern_stack_fn(void *context, const struct dp_event *event)
 struct dp_pairing_stats {
 	uint64_t n_entries;   /* entry events */
 	uint64_t n_returns;   /* return events */
-	uint64_t n_calls;     /* outermost calls that returned with an object */
+	uint64_t n_calls;     /* outermost calls that returned with an object; without returns, all
+				 that may have */
 	uint64_t n_nested;    /* calls inside another, counted with it */
 	uint64_t n_failed;    /* outermost calls that returned none */
 	uint64_t n_abandoned; /* outermost calls whose return never came (longjmp, kernel limit,
@@ -46,6 +47,21 @@ struct dp_pairing_stats {
 int dp_pairing_new(struct dp_pairing **ret, struct dp_heap *heap, size_t max_threads,
 		   dp_intern_stack_fn *intern, void *context);
 
+/* Whether the code at @avma is part of an allocation function that is probed. */
+typedef bool dp_is_allocating_fn(void *context, uint64_t avma);
+
+/*
+ * Where returns are not probed: from now on entries are all there is, so to be called before the
+ * first. Each outermost call counts at once, as if it succeeded, but one whose size overflows or
+ * that frees (realloc to nothing) counts as failed; no object is tracked. A call is inside another
+ * if its return address is, or if the other jumped to it: as the thread's next entry, with the same
+ * stack pointer and return address, and asking for what the other must ask for.
+ *
+ * @is_allocating: called with @context of each entry.
+ */
+void dp_pairing_without_returns(struct dp_pairing *pairing, dp_is_allocating_fn *is_allocating,
+				void *context);
+
 /* Objects of calls that have not returned count as freed. NULL is allowed. */
 void dp_pairing_free(struct dp_pairing *pairing);
 
@@ -58,7 +74,7 @@ bool dp_pairing_wants_stack(struct dp_pairing *pairing, const struct dp_event *e
 
 /*
  * An ALLOC_ENTRY event of @function, which is not of kind DP_ALLOC_FREE. Returns 0, or -ENOMEM: the
- * call is not tracked (n_no_room).
+ * call is not tracked (n_no_room), or without returns could not be counted in the heap.
  */
 int dp_pairing_entry(struct dp_pairing *pairing, const struct dp_event *event,
 		     const struct dp_alloc_function *function);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "src/allocator.h"
 #include "src/base/map.h"
 #include "src/heap.h"
 
@@ -42,6 +43,11 @@ struct dp_pending_thread {
 	bool doubtful; /* records were lost since it was entered, its return maybe among them */
 	struct dp_heap_object old;
 	size_t n_nested; /* calls entered inside it so far */
+
+	/* Of the newest call, where only entries are known; valid while depth > 0. */
+	const struct dp_alloc_function *newest;
+	uint64_t newest_pointer; /* that it was given, 0 if none */
+	uint64_t newest_size;
 };
 
 struct dp_pending {

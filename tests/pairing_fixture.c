@@ -33,6 +33,18 @@ void set_up(struct fixture *f)
 	set_up_with(f, 1, 100);
 }
 
+static bool is_inside(void *context, uint64_t avma)
+{
+	(void)context;
+	return avma >= INSIDE && avma < INSIDE + INSIDE_BYTES;
+}
+
+void set_up_without_returns(struct fixture *f, size_t max_threads)
+{
+	set_up_with(f, 1, max_threads);
+	dp_pairing_without_returns(f->pairing, is_inside, f);
+}
+
 void tear_down(struct fixture *f)
 {
 	const struct dp_pairing_stats *s = dp_pairing_get_stats(f->pairing);

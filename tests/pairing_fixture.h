@@ -17,6 +17,9 @@
 #define TRAMPOLINE UINT64_C(0x7fffffffe000) /* what stands there once a return is trapped */
 #define SP UINT64_C(0x7ffc00001000)
 #define N_STACKS 16
+#define INSIDE \
+	UINT64_C(0x500000) /* where allocation functions lie, with set_up_without_returns() */
+#define INSIDE_BYTES UINT64_C(0x1000)
 
 struct fixture {
 	struct dp_heap *heap;
@@ -28,6 +31,9 @@ struct fixture {
 /* Sets up at the heap's rate @rate_bytes; set_up() is for rate 1 and 100 threads. */
 void set_up_with(struct fixture *f, uint64_t rate_bytes, size_t max_threads);
 void set_up(struct fixture *f);
+
+/* The same, where returns are not probed. */
+void set_up_without_returns(struct fixture *f, size_t max_threads);
 
 /* Checks that every entry was counted exactly once, and frees all. */
 void tear_down(struct fixture *f);

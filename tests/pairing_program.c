@@ -20,8 +20,43 @@ static uint32_t intern(void *context, const struct dp_event *event)
 	return site < N_SITES ? (uint32_t)site : N_SITES;
 }
 
-static void deliver(struct program *p, struct step *step)
+static bool is_of_program(uint64_t return_address)
 {
+	return return_address >= CODE && return_address < CODE + N_SITES;
+}
+
+/*
+ * A call that the program itself makes is entered, and it is to be counted there, unless that it
+ * returns nothing can be seen already. Where no return is trapped, a jump leaves the return
+ * address.
+ */
+static void enter(struct program *p, struct thread *t, struct step *step)
+{
+	uint64_t size = dp_alloc_size(step->function, step->event.entry.args);
+	bool frees = step->function->kind == DP_ALLOC_RESIZE && size == 0 &&
+		     step->event.entry.args[step->function->i_pointer];
+	int64_t *entered;
+
+	if (step->event.entry.stack0 == INNER_CODE)
+		return;
+	if (!is_of_program(step->event.entry.stack0)) {
+		step->event.entry.stack0 = t->return_address;
+		return;
+	}
+	t->return_address = step->event.entry.stack0;
+	entered = p->truth.entered[t->return_address - CODE];
+	if (size != UINT64_MAX && !frees) {
+		entered[0]++;
+		entered[1] += (int64_t)size;
+	}
+}
+
+static void deliver(struct program *p, struct thread *t, struct step *step)
+{
+	if (p->entries_only && step->event.type != DP_EVENT_ALLOC_ENTRY)
+		return;
+	if (p->entries_only)
+		enter(p, t, step);
 	if (program_below(p, 100) < p->drop_percent)
 		return;
 	switch (step->event.type) {
@@ -84,11 +119,11 @@ static void run_step(struct program *p, struct thread *t, struct step *step)
 			step->event.ret.retval = t->addr + step->offset;
 		if (step->dx_is_object)
 			step->event.ret.dx = t->addr;
-		deliver(p, step);
+		deliver(p, t, step);
 		return;
 	case STEP_ENTRY:
 	case STEP_FREE:
-		deliver(p, step);
+		deliver(p, t, step);
 		return;
 	case STEP_TAKE:
 		t->addr = take_addr(p);
@@ -165,6 +200,18 @@ void program_open(struct program *p, uint64_t seed)
 		p->threads[i].tid = p->next_tid++;
 		p->threads[i].stack_top = UINT64_C(0x7f5000000000) + (i << 20);
 	}
+}
+
+static bool is_inside(void *context, uint64_t avma)
+{
+	(void)context;
+	return avma == INNER_CODE - 1;
+}
+
+void program_deliver_entries_only(struct program *p)
+{
+	p->entries_only = true;
+	dp_pairing_without_returns(p->pairing, is_inside, p);
 }
 
 void program_close(struct program *p)

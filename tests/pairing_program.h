@@ -23,6 +23,7 @@
 
 #define N_SITES 40 /* places that call an allocation function; each is a stack */
 #define CODE UINT64_C(0x400000)
+#define INNER_CODE UINT64_C(0x500000) /* the return address of calls inside the allocator */
 #define N_THREADS 4
 #define MAX_STEPS 12
 #define MAX_OBJECTS 300
@@ -69,12 +70,14 @@ struct thread {
 	bool jumped_out; /* the next call comes from the top frame */
 	struct step steps[MAX_STEPS];
 	size_t n_steps, next_step;
-	uint64_t addr; /* of STEP_TAKE */
+	uint64_t addr;		 /* of STEP_TAKE */
+	uint64_t return_address; /* of the newest call from the program */
 };
 
 struct truth {
 	int64_t values[N_SITES][DP_DELTA_MAX_VALUES];
 	uint64_t n_calls;
+	int64_t entered[N_SITES][2]; /* calls that can succeed, and their bytes */
 };
 
 struct program {
@@ -90,12 +93,16 @@ struct program {
 	uint64_t n_addrs;
 	uint32_t first_site; /* calls come from first_site … first_site + N_SITES / 2 - 1 */
 	unsigned drop_percent;
+	bool entries_only;
 	struct truth truth;
 };
 
 /* A program without objects, at its first call. Anything that goes wrong fails the running test. */
 void program_open(struct program *p, uint64_t seed);
 void program_close(struct program *p);
+
+/* From now on there are no returns and no frees, as if they were not probed. */
+void program_deliver_entries_only(struct program *p);
 
 /* Every thread makes calls until @n_calls are made in all and every script has run to its end. */
 void program_run(struct program *p, size_t n_calls);

@@ -9,7 +9,6 @@
 
 /* What one call does, step by step. */
 
-#define INNER_CODE UINT64_C(0x500000) /* return addresses inside the allocator */
 #define TRAMPOLINE UINT64_C(0x7fffffffe000)
 
 static const struct dp_alloc_function *function(const char *name)

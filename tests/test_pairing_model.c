@@ -124,6 +124,79 @@ static void lost_events_that_nobody_reported_do_not_poison_what_follows(void **s
 		check_after_loss(seed, 1 + (unsigned)(seed % 40), false);
 }
 
+/* One interval without returns: what each site called that may succeed, and nothing in use. */
+static void check_entries(struct program *p, struct dp_delta *delta, struct truth *last,
+			  uint32_t first_site)
+{
+	int64_t got[N_SITES + 1][DP_DELTA_MAX_VALUES] = {0};
+	const struct dp_delta_row *rows;
+	size_t n;
+
+	dp_delta_begin(delta);
+	assert_int_equal(dp_heap_feed(p->heap, delta), 0);
+	assert_int_equal(dp_delta_end(delta, &rows, &n), 0);
+	for (size_t i = 0; i < n; i++)
+		memcpy(got[rows[i].stack], rows[i].values, sizeof(got[0]));
+	dp_delta_commit(delta);
+	for (uint32_t site = first_site; site < N_SITES; site++) {
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(got[site][i],
+					 p->truth.entered[site][i] - last->entered[site][i]);
+		assert_int_equal(got[site][2], 0);
+		assert_int_equal(got[site][3], 0);
+	}
+	if (first_site == 0)
+		assert_int_equal(got[N_SITES][0], 0);
+	*last = p->truth;
+}
+
+static void entries_alone_tell_every_call_that_the_program_made(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 150; seed++) {
+		struct dp_delta *delta = new_delta();
+		struct truth last = {0};
+		struct program p;
+
+		program_open(&p, seed);
+		program_deliver_entries_only(&p);
+		for (int interval = 0; interval < 5; interval++) {
+			program_run(&p, 300);
+			check_entries(&p, delta, &last, 0);
+		}
+		check_stats(&p);
+		assert_int_equal(dp_pairing_pending(p.pairing), 0);
+		assert_true(dp_pairing_get_stats(p.pairing)->n_nested > 100);
+		assert_int_equal(dp_heap_get_stats(p.heap)->n_live, 0);
+		dp_delta_free(delta);
+		program_close(&p);
+	}
+}
+
+static void lost_entries_do_not_poison_what_follows(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		struct dp_delta *delta = new_delta();
+		struct truth last = {0};
+		struct program p;
+
+		program_open(&p, seed);
+		program_deliver_entries_only(&p);
+		p.drop_percent = 1 + (unsigned)(seed % 40);
+		program_run(&p, 1000);
+		p.drop_percent = 0;
+		p.first_site = N_SITES / 2;
+		dp_pairing_gap(p.pairing);
+		check_entries(&p, delta, &last, N_SITES / 2);
+		program_run(&p, 300);
+		check_entries(&p, delta, &last, N_SITES / 2);
+		check_stats(&p);
+		dp_delta_free(delta);
+		program_close(&p);
+	}
+}
+
 /* The model is worth something only if it does all of it. */
 static void the_program_does_everything(void **state)
 {
@@ -151,6 +224,8 @@ int main(void)
 		cmocka_unit_test(every_interval_is_what_the_program_did),
 		cmocka_unit_test(lost_events_that_were_reported_do_not_poison_what_follows),
 		cmocka_unit_test(lost_events_that_nobody_reported_do_not_poison_what_follows),
+		cmocka_unit_test(entries_alone_tell_every_call_that_the_program_made),
+		cmocka_unit_test(lost_entries_do_not_poison_what_follows),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
