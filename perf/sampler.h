@@ -46,8 +46,9 @@ struct dp_sampler_options {
 	uint64_t block_rate_ns;	  /* at least 1 */
 	uint64_t seed;		  /* of its generators */
 	const struct dp_probe_site
-		*sites;	  /* allocation functions and frees, at least one of each … */
-	size_t n_sites;	  /* … or none: no heap events */
+		*sites;	      /* allocation functions and frees, at least one of each … */
+	size_t n_sites;	      /* … or none: no heap events */
+	bool without_returns; /* only entries of allocation functions: no returns, no frees */
 	bool contention;  /* futex calls and wake-ups too, with registers and a copy of the stack */
 	bool heap_stacks; /* allocations come with these too, instead of the callchain alone */
 	uint32_t stack_bytes; /* of each copy; a multiple of 8 below 64 KiB; 0: 8 KiB */

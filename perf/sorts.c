@@ -60,6 +60,8 @@ bool dp_sort_is_wanted(enum dp_sort sort, const struct dp_sampler_options *optio
 {
 	if (sort == DP_SORT_SIDEBAND)
 		return true;
+	if (options->without_returns && (sort == DP_SORT_RETURN || sort == DP_SORT_FREE))
+		return false;
 	return trace_events[sort].fetch ? options->n_sites > 0 : options->contention;
 }
 

@@ -78,6 +78,9 @@ static int add_allocations(struct dp_pprof *profile, const struct dp_session_sta
 		    GREW(pairing.n_unpaired_returns), GREW(pairing.n_forgotten),
 		    GREW(pairing.n_no_room));
 
+	if (r == 0 && now->no_returns)
+		return add(profile, "in use: not known, %s; failed calls count too",
+			   now->no_returns);
 	if (r == 0)
 		r = add(profile,
 			"live objects: tracked %llu, freed %llu, replaced %llu, untracked %llu, "

@@ -464,6 +464,31 @@ static void run_describe(struct deltaprof *process, void *argument)
 	describe->line(describe->context, text);
 }
 
+static void run_describe_limits(struct deltaprof *process, void *argument)
+{
+	const struct describe *describe = argument;
+	const struct dp_safety *safety = dp_session_safety(process->session);
+	struct dp_session_stats stats;
+	char text[DELTAPROF_ERROR_BYTES];
+
+	dp_session_get_stats(process->session, &stats);
+	if (stats.no_returns) {
+		snprintf(text, sizeof(text), "%s; what is in use is not known (inuse_* are 0)",
+			 stats.no_returns);
+		describe->line(describe->context, text);
+	}
+	if (safety->off & DP_OFF_CALLCHAINS)
+		describe->line(describe->context, dp_safety_why(safety, DP_OFF_CALLCHAINS));
+}
+
+void deltaprof_describe_limits(struct deltaprof *process,
+			       void (*line)(void *context, const char *text), void *context)
+{
+	struct describe describe = {.line = line, .context = context};
+
+	dp_process_run(process, run_describe_limits, &describe);
+}
+
 void deltaprof_describe(struct deltaprof *process, void (*line)(void *context, const char *text),
 			void *context)
 {

@@ -91,7 +91,8 @@ struct deltaprof;
  * @options: NULL for the defaults. Blocks until every probe is live (some 0.1 ms per thread and CPU
  * of the process). Returns 0; -ESRCH no such process, -EINVAL kernel thread, zombie, a thread's
  * id, or options of the wrong size or with unknown profiles, -EPERM/-EACCES no privilege, -ENOENT
- * no allocator that it knows, -EMFILE, -ENOMEM, or another negative errno of the kernel.
+ * no allocator that it knows, -EOPNOTSUPP what must not be used there (the sentence says it),
+ * -EMFILE, -ENOMEM, or another negative errno of the kernel.
  */
 DELTAPROF_API int deltaprof_attach(struct deltaprof **ret, pid_t pid,
 				   const struct deltaprof_options *options, char *error);
@@ -153,6 +154,15 @@ DELTAPROF_API void deltaprof_describe(struct deltaprof *process,
 				      void (*line)(void *context, const char *text), void *context);
 
 /*
+ * Calls @line for each sentence about what the profiles cannot have, on this kernel or of this
+ * process, and why: what whoever reads them should be told. Mostly there is none. They read
+ * on from "PID (NAME): " and are valid during the call.
+ */
+DELTAPROF_API void deltaprof_describe_limits(struct deltaprof *process,
+					     void (*line)(void *context, const char *text),
+					     void *context);
+
+/*
  * Takes a finished profile: @n_bytes of gzipped pprof at @data, valid during the call.
  * Returns 0 if it was delivered, or a negative errno, with a sentence in @error if it likes to.
  */
@@ -161,7 +171,7 @@ typedef int deltaprof_writer(void *context, const void *data, size_t n_bytes,
 
 /*
  * Heap: alloc_objects, alloc_space as differences; inuse_objects, inuse_space as they are, of what
- * was allocated since the attach.
+ * was allocated since the attach; or 0 where they cannot be known (deltaprof_describe_limits()).
  */
 struct deltaprof_heap_profiler;
 

@@ -29,6 +29,9 @@
 
 #define MAX_NESTED 1000
 
+/* What every object is aligned to at least. Source: malloc(3), on a 64-bit machine. */
+#define MALLOC_ALIGN 16
+
 /* Nothing is mapped in the lowest 64 KiB. Source: vm.mmap_min_addr, sysctl/vm.rst. */
 #define MIN_ADDR UINT64_C(0x10000)
 
@@ -198,15 +201,26 @@ static bool may_jump(const struct dp_pending_thread *thread, const struct dp_eve
 		return false; /* it stores the object */
 	if (from->kind == DP_ALLOC_RESIZE)
 		return size == thread->newest_size && !function->aligned;
-	return from->aligned && function->aligned && size >= thread->newest_size;
+	if (!from->aligned)
+		return false;
+	/* What malloc aligns to anyway it does (glibc's aligned_alloc). */
+	if (!function->aligned)
+		return thread->newest_align != 0 && thread->newest_align <= MALLOC_ALIGN &&
+		       function->i_count < 0 && size == thread->newest_size;
+	return size >= thread->newest_size;
 }
 
-/* Whether @event is another entry of the call that @thread entered last. */
+/*
+ * Whether @event is another entry of the call that @thread entered last. Where someone else probes
+ * returns, the second function of a chain may see their trampoline.
+ */
 static bool is_jumped_to(const struct dp_pending_thread *thread, const struct dp_event *event,
 			 const struct dp_alloc_function *function, uint64_t size)
 {
-	if (thread->depth == 0 || thread->calls[0].sp != event->entry.sp ||
-	    thread->calls[0].stack0 != event->entry.stack0)
+	if (thread->depth == 0 || thread->calls[0].sp != event->entry.sp)
+		return false;
+	if (thread->calls[0].stack0 != event->entry.stack0 &&
+	    !dp_is_return_trampoline(event->entry.stack0))
 		return false;
 	for (size_t i = 0; i < thread->depth; i++) {
 		if (thread->calls[i].probe_avma == event->entry.probe_avma)
@@ -235,6 +249,7 @@ static bool follow(struct dp_pairing *pairing, const struct dp_event *event,
 		return jumped;
 	thread->newest = function;
 	thread->newest_pointer = pointer_of(event, function);
+	thread->newest_align = function->i_align < 0 ? 0 : event->entry.args[function->i_align];
 	thread->newest_size = size;
 	return jumped;
 }

@@ -47,6 +47,7 @@ struct dp_pending_thread {
 	/* Of the newest call, where only entries are known; valid while depth > 0. */
 	const struct dp_alloc_function *newest;
 	uint64_t newest_pointer; /* that it was given, 0 if none */
+	uint64_t newest_align;	 /* that it was asked for, 0 if none */
 	uint64_t newest_size;
 };
 

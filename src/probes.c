@@ -55,6 +55,7 @@ static int add(struct dp_probes *probes, struct dp_modules *modules, uint32_t mo
 		.function = function,
 		.frame = dp_frame_make(module, symbol->file_off + place.offset_bytes),
 		.offset_bytes = place.offset_bytes,
+		.size_bytes = symbol->size_bytes,
 		.emulated = place.emulated,
 		.dx_is_result = is_glibc && function->kind == DP_ALLOC_OUT,
 	};
@@ -186,6 +187,35 @@ const struct dp_probe *dp_probes_at(const struct dp_probes *probes, uint64_t fra
 	const struct dp_probe key = {.frame = frame};
 
 	return bsearch(&key, probes->list, probes->n, sizeof(key), by_frame);
+}
+
+static bool holds(const struct dp_probe *probe, uint64_t frame)
+{
+	uint64_t entry = probe->frame - probe->offset_bytes;
+
+	return probe->function->kind != DP_ALLOC_FREE &&
+	       dp_frame_module(frame) == dp_frame_module(entry) && frame >= entry &&
+	       (frame <= probe->frame || frame - entry < probe->size_bytes);
+}
+
+/*
+ * Functions do not overlap and each is probed inside, so only the neighbours in the list can hold
+ * @frame; but the same instruction may lie before or behind it.
+ */
+bool dp_probes_is_allocating(const struct dp_probes *probes, uint64_t frame)
+{
+	size_t low = 0, high = probes->n; /* ends as the first probe behind @frame */
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (probes->list[middle].frame <= frame)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return (low > 0 && holds(&probes->list[low - 1], frame)) ||
+	       (low < probes->n && holds(&probes->list[low], frame));
 }
 
 bool dp_probes_equal(const struct dp_probes *a, const struct dp_probes *b)

@@ -18,6 +18,7 @@
 struct dp_probe {
 	const struct dp_alloc_function *function;
 	uint64_t frame;	       /* module and file offset of the probed instruction */
+	uint64_t size_bytes;   /* of the function, as its symbol says; 0: not known */
 	uint32_t offset_bytes; /* of that instruction from the function's entry */
 	bool emulated;	       /* the kernel need not single-step it */
 	bool dx_is_result;     /* at return, dx holds what was stored through the pointer argument
@@ -43,6 +44,12 @@ const struct dp_probe *dp_probes_list(const struct dp_probes *probes, size_t *re
 
 /* The probe at @frame, or NULL. */
 const struct dp_probe *dp_probes_at(const struct dp_probes *probes, uint64_t frame);
+
+/*
+ * Whether the code at @frame is part of a probed allocation function, free left out. A function of
+ * unknown size is taken to end where it is probed.
+ */
+bool dp_probes_is_allocating(const struct dp_probes *probes, uint64_t frame);
 
 /* Whether both lists have the same instructions. */
 bool dp_probes_equal(const struct dp_probes *a, const struct dp_probes *b);

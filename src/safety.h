@@ -3,29 +3,85 @@
 #define DP_SAFETY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
-#include "src/base/error.h"
-
 /*
- * Kernels with known defects that would harm the target.
+ * What must not be used on a target: kernels with known defects, and programs that return probes
+ * would break. A table says what is switched off where, and each row has the sentence that the user
+ * gets.
  */
 
+/* What is switched off, ORed. */
+enum dp_off {
+	/* A return probe puts an address of the kernel's in the place of a return address. */
+	DP_OFF_RETURN_PROBES = 1 << 0,
+	/* The kernel's walk along frame pointers (PERF_SAMPLE_CALLCHAIN) of a process that has
+	 * uprobes. */
+	DP_OFF_CALLCHAINS = 1 << 1,
+	/*
+	 * BPF programs on uprobes that can be preempted and use 64 bytes of stack or more. Not
+	 * those that switch preemption off themselves (bpf_preempt_disable(), Linux 6.10) or need
+	 * less. Source: kernel/bpf/verifier.c, BPF_PRIV_STACK_MIN_SIZE.
+	 */
+	DP_OFF_KERNEL_SAMPLER = 1 << 2,
+};
+
+/* More rows than ever apply at once. */
+#define DP_SAFETY_MAX_REASONS 8
+
+struct dp_safety_reason {
+	unsigned off;	  /* enum dp_off, ORed */
+	const char *text; /* one sentence without its full stop; static */
+};
+
+struct dp_safety {
+	unsigned off; /* enum dp_off, ORed: of all reasons together */
+	size_t n_reasons;
+	struct dp_safety_reason reasons[DP_SAFETY_MAX_REASONS];
+};
+
+/* What the judgement depends on. */
+struct dp_safety_facts {
+	const char *release;	  /* as in uname(2), e.g. "6.12.3" or "6.1.0-28-amd64" */
+	const char *version;	  /* as in uname(2), e.g. "#1 SMP Debian 6.1.119-1 (2024-11-22)":
+				     Debian's says which stable release it is, its release does not.
+				     NULL or "" if not known */
+	bool filtered_by_seccomp; /* a thread of the target has a filter of system calls */
+	bool preemptible;	  /* the kernel can be preempted in the middle of a BPF program */
+	bool is_go;		  /* the target is a Go program */
+};
+
 /*
- * Whether a return probe may get a process killed whose system calls are filtered by seccomp: from
- * Linux 6.11 to 6.13 the return goes through a system call of its own, which filters older than it
- * forbid. The fix came in the course of 6.12 and 6.13; their distributors' numbers do not tell, so
- * all of them are taken to be affected.
+ * Judges by given facts. Fills @ret. A release that cannot be read as two numbers is none of the
+ * table's.
+ */
+void dp_safety_judge(const struct dp_safety_facts *facts, struct dp_safety *ret);
+
+/*
+ * Judges process @pid on the running kernel; what it does later (installs a filter, say) is not
+ * known. Reads a few files of /proc, one more for each thread, and the beginning of the executable;
+ * may block on them.
  *
- * @release: as in uname(2), e.g. "6.12.3-amd64". Source: commits ff474a78cef5 (6.11) and
- * cf6cb56ef244.
+ * Returns 0, or a negative errno: @pid's threads cannot be listed (-ENOENT: there is no such
+ * process).
  */
-bool dp_safety_return_is_syscall(const char *release);
+int dp_safety_look(pid_t pid, struct dp_safety *ret);
+
+/* The first reason that switches off any of @off (enum dp_off, ORed), or NULL. Static. */
+const char *dp_safety_why(const struct dp_safety *safety, unsigned off);
 
 /*
- * Checks that return probes do process @pid no harm on the running kernel.
- * Returns 0, or -EPERM with a sentence in @err.
+ * Facts of the running kernel and of a process, for dp_safety_look() and tests.
+ *
+ * dp_safety_is_preemptible(): whether a kernel can be preempted whose uname(2) says @version, with
+ * @model the text of /sys/kernel/debug/sched/preempt, the model in force in brackets, or NULL if it
+ * cannot be read; then a kernel that can be made so at boot counts as preemptible.
+ *
+ * dp_safety_is_filtered(): whether any thread of @pid has a seccomp filter. Returns 1, 0 or a
+ * negative errno. Source: proc_pid_status(5), "Seccomp".
  */
-int dp_safety_check(pid_t pid, struct dp_error *err);
+bool dp_safety_is_preemptible(const char *version, const char *model);
+int dp_safety_is_filtered(pid_t pid);
 
 #endif

@@ -19,7 +19,6 @@
 #include "src/delta.h"
 #include "src/interner.h"
 #include "src/locks.h"
-#include "src/safety.h"
 #include "src/stack.h"
 #include "symbolize/space.h"
 #include "symbolize/symbolizer.h"
@@ -37,6 +36,7 @@
 
 struct dp_session {
 	struct dp_session_options options;
+	struct dp_safety safety;
 	struct dp_target target;
 	struct dp_modules *modules;
 	struct dp_space *space;
@@ -60,6 +60,14 @@ struct dp_session {
 	enum dp_session_state state;
 };
 
+/* dp_is_allocating_fn */
+static bool is_allocating(void *context, uint64_t avma)
+{
+	const struct dp_session *session = context;
+
+	return dp_probes_is_allocating(session->probes, dp_space_frame(session->space, avma));
+}
+
 static int open_heap(struct dp_session *session)
 {
 	const struct dp_heap_options heap = {.rate_bytes = session->options.heap_rate_bytes,
@@ -72,6 +80,8 @@ static int open_heap(struct dp_session *session)
 		r = dp_pairing_new(&session->pairing, session->heap, MAX_THREADS,
 				   copied ? dp_interner_entry_unwound : dp_interner_entry,
 				   &session->interner);
+	if (r == 0 && session->options.without_returns)
+		dp_pairing_without_returns(session->pairing, is_allocating, session);
 	return r;
 }
 
@@ -160,6 +170,7 @@ static int open_sampler(struct dp_session *session, struct dp_error *err)
 					     .block_rate_ns = session->options.block_rate_ns,
 					     .seed = session->options.seed,
 					     .contention = session->options.contention,
+					     .without_returns = session->options.without_returns,
 					     .heap_stacks = session->options.heap_unwound,
 					     .wants_stack = wants_stack,
 					     .context = session,
@@ -256,6 +267,28 @@ static int prepare(struct dp_session *session, struct dp_error *err)
 	return 0;
 }
 
+/* Looks at what must not be used on the process, and takes it out of the options. */
+static int keep_safe(struct dp_session *session, struct dp_error *err)
+{
+	struct dp_session_options *options = &session->options;
+	int r = dp_safety_look(options->pid, &session->safety);
+
+	if (r < 0)
+		return dp_error_set(err, r, "pid %d: reading its state in /proc: %s", options->pid,
+				    strerror(-r));
+	if (session->safety.off & DP_OFF_RETURN_PROBES)
+		options->without_returns = true;
+	if (session->safety.off & DP_OFF_CALLCHAINS)
+		options->stacks_go_on = false;
+	if (session->safety.off & DP_OFF_CALLCHAINS && options->heap && !options->heap_unwound)
+		return dp_error_set(err, -EOPNOTSUPP,
+				    "pid %d: stacks cannot be found by frame pointers: %s; use "
+				    "--stacks auto or dwarf",
+				    options->pid,
+				    dp_safety_why(&session->safety, DP_OFF_CALLCHAINS));
+	return 0;
+}
+
 int dp_session_open(struct dp_session **ret, const struct dp_session_options *options,
 		    struct dp_error *err)
 {
@@ -267,8 +300,8 @@ int dp_session_open(struct dp_session **ret, const struct dp_session_options *op
 	session->options = *options;
 	session->target.pidfd = -1;
 	r = dp_target_open(&session->target, options->pid, err);
-	if (r == 0 && options->heap)
-		r = dp_safety_check(options->pid, err);
+	if (r == 0)
+		r = keep_safe(session, err);
 	if (r < 0)
 		goto out;
 	r = open_tables(session);
@@ -550,6 +583,15 @@ static void add_decided(const struct dp_kernel_counts *kernel, struct dp_session
 	waits->n_no_room += kernel->n_calls_no_room;
 }
 
+static const char *why_no_returns(const struct dp_session *session)
+{
+	const char *why = dp_safety_why(&session->safety, DP_OFF_RETURN_PROBES);
+
+	if (!session->options.heap || !session->options.without_returns)
+		return NULL;
+	return why ? why : "returns are not probed, as asked for";
+}
+
 void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *ret)
 {
 	*ret = (struct dp_session_stats){0};
@@ -568,6 +610,7 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 	ret->stack_bytes = dp_sampler_stack_bytes(session->sampler);
 	ret->callchain = session->callchain;
 	ret->heap_is_copied = session->options.heap_unwound;
+	ret->no_returns = why_no_returns(session);
 	ret->n_stacks = dp_stacks_count(session->stacks);
 	ret->n_stacks_truncated = session->interner.n_truncated;
 	ret->n_stacks_cut = session->interner.n_cut;
@@ -605,6 +648,11 @@ bool dp_session_is_kernel(const struct dp_session *session)
 const char *dp_session_why_direct(const struct dp_session *session)
 {
 	return dp_sampler_why_direct(session->sampler);
+}
+
+const struct dp_safety *dp_session_safety(const struct dp_session *session)
+{
+	return &session->safety;
 }
 
 const struct dp_session_options *dp_session_options(const struct dp_session *session)

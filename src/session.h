@@ -15,6 +15,7 @@
 #include "src/pairing.h"
 #include "src/probes.h"
 #include "src/report.h"
+#include "src/safety.h"
 #include "src/target.h"
 #include "symbolize/perf_map.h"
 #include "symbolize/unwind.h"
@@ -36,9 +37,10 @@ struct dp_session_options {
 	uint64_t seed;		  /* of the sampling generators */
 	bool heap_unwound; /* stacks of allocations from copies, not from the kernel's callchain */
 	bool stacks_go_on; /* stacks beyond what can be copied go on with the callchain */
-	bool debuginfod;   /* ask it for names, unless the process is our own */
-	pid_t except_tid;  /* a thread of the process that is left out; 0: none */
 	enum dp_sampler_mode sampler;
+	bool without_returns; /* returns are not probed, needed or not: nothing is in use */
+	bool debuginfod;      /* ask it for names, unless the process is our own */
+	pid_t except_tid;     /* a thread of the process that is left out; 0: none */
 };
 
 enum dp_session_state {
@@ -65,10 +67,11 @@ struct dp_session_stats {
 	uint32_t stack_bytes;	       /* copied of each stack now */
 	bool callchain;		       /* beside each copy */
 	bool heap_is_copied;
-	uint64_t n_pending; /* allocation calls entered and not returned yet */
 	uint64_t n_skipped; /* allocation calls that the kernel did not deliver, as they are not
 			     * sampled */
-	uint64_t n_stacks;  /* distinct */
+	const char *no_returns; /* why returns are not probed, static; NULL: they are */
+	uint64_t n_pending;	/* allocation calls entered and not returned yet */
+	uint64_t n_stacks;	/* distinct */
 	uint64_t
 		n_stacks_truncated; /* of these, as long as the kernel's limit: there may be more */
 	uint64_t n_stacks_cut; /* of these, with outermost addresses cut off: in no mapped code */
@@ -78,8 +81,10 @@ struct dp_session_stats {
 };
 
 /*
- * Attaches: finds the allocators, places the probes, opens the events, lets them flow.
- * Returns 0 or a negative errno with a sentence in @err.
+ * Attaches: finds the allocators, places the probes, opens the events, lets them flow; leaves out
+ * what must not be used on the process (src/safety.h).
+ * Returns 0 or a negative errno with a sentence in @err; -EOPNOTSUPP: callchains are asked for
+ * where they must not be used.
  */
 int dp_session_open(struct dp_session **ret, const struct dp_session_options *options,
 		    struct dp_error *err);
@@ -141,6 +146,10 @@ bool dp_session_get_debuginfod_stats(const struct dp_session *session,
 bool dp_session_is_kernel(const struct dp_session *session);
 const char *dp_session_why_direct(const struct dp_session *session);
 
+/* What must not be used on the process. Borrowed, valid as long as @session. */
+const struct dp_safety *dp_session_safety(const struct dp_session *session);
+
+/* The options as given, but that what must not be used is off. */
 const struct dp_session_options *dp_session_options(const struct dp_session *session);
 const struct dp_target *dp_session_target(const struct dp_session *session);
 const struct dp_probes *dp_session_probes(const struct dp_session *session); /* NULL without heap */

@@ -36,7 +36,7 @@ void dp_tracked_say(const struct dp_tracked *tracked, const char *text)
 	dp_say(line);
 }
 
-/* For deltaprof_describe(). */
+/* For deltaprof_describe() and deltaprof_describe_limits(). */
 static void say_description(void *context, const char *text)
 {
 	dp_tracked_say(context, text);
@@ -84,6 +84,8 @@ int dp_tracked_open(struct dp_tracked *tracked, const struct dp_options *options
 		r = deltaprof_mutex_profiler_new(&tracked->mutex, tracked->process);
 	if (r < 0)
 		return dp_error_set(err, r, "pid %d: %s", pid, strerror(-r));
+	if (options->verbosity >= 0)
+		deltaprof_describe_limits(tracked->process, say_description, tracked);
 	tracked->shown.size = sizeof(tracked->shown);
 	deltaprof_get_stats(tracked->process, &tracked->shown);
 	tracked->shown_ns = dp_monotonic_ns();

@@ -23,8 +23,8 @@ struct dp_tracked {
 	uint64_t shown_ns;
 };
 
-/* Attaches to @pid with what @options ask for. Returns 0 or a negative errno with a sentence in
- * @err. */
+/* Attaches to @pid with what @options ask for, and says what its profiles cannot have. Returns 0 or
+ * a negative errno with a sentence in @err. */
 int dp_tracked_open(struct dp_tracked *tracked, const struct dp_options *options, pid_t pid,
 		    struct dp_error *err);
 

@@ -94,6 +94,26 @@ static void a_chain_of_tail_jumps_is_one_call_each_time(void **state)
 	tear_down(&f);
 }
 
+/* A BPF session of another profiler traps returns in every process that has a breakpoint there. */
+static void a_chain_is_one_call_where_others_probe_returns(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	set_up_without_returns(&f, 100);
+	for (int i = 0; i < 5; i++) {
+		enter(&f, "reallocarray", SP, 3, 0, 10, 7);
+		jump_into(&f, "realloc", SP, 0, 70);
+		jump_into(&f, "malloc", SP, 70, 0);
+	}
+	assert_stack(&f, 3, 5, 350, 0, 0);
+	/* A function that is not ours, returns probed, jumps to malloc each time. */
+	jump_into(&f, "malloc", SP - 64, 10, 0);
+	jump_into(&f, "malloc", SP - 64, 10, 0);
+	assert_int_equal(stats(&f)->n_calls, 7);
+	tear_down(&f);
+}
+
 static void a_library_may_jump_into_the_next(void **state)
 {
 	struct fixture f;
@@ -105,7 +125,9 @@ static void a_library_may_jump_into_the_next(void **state)
 	enter(&f, "valloc", SP, 3, 100, 0, 0);
 	jump(&f, "memalign", 3, 4096, 100);
 	jump(&f, "aligned_alloc", 3, 4096, 100);
-	assert_stack(&f, 3, 2, 200, 0, 0);
+	enter(&f, "aligned_alloc", SP, 3, 16, 100, 0);
+	jump(&f, "malloc", 3, 100, 0); /* aligned enough */
+	assert_stack(&f, 3, 3, 300, 0, 0);
 	tear_down(&f);
 }
 
@@ -124,8 +146,12 @@ static void what_cannot_be_a_jump_is_another_call(void **state)
 	jump(&f, "realloc", 3, 0, 100);
 	jump(&f, "malloc", 3, 50, 0);	       /* asks for less */
 	jump(&f, "posix_memalign", 3, 64, 50); /* has to store what it gets */
+	jump(&f, "aligned_alloc", 3, 64, 50);  /* that has not */
+	jump(&f, "malloc", 3, 50, 0);	       /* is not aligned to 64 */
+	jump(&f, "aligned_alloc", 3, 16, 50);
+	jump(&f, "calloc", 3, 50, 1); /* clears for nobody */
 	assert_int_equal(stats(&f)->n_nested, 0);
-	assert_int_equal(stats(&f)->n_calls, 8);
+	assert_int_equal(stats(&f)->n_calls, 12);
 	tear_down(&f);
 }
 
@@ -238,6 +264,7 @@ int main(void)
 		cmocka_unit_test(an_allocation_inside_another_counts_with_it),
 		cmocka_unit_test(the_call_lies_before_its_return_address),
 		cmocka_unit_test(a_chain_of_tail_jumps_is_one_call_each_time),
+		cmocka_unit_test(a_chain_is_one_call_where_others_probe_returns),
 		cmocka_unit_test(a_library_may_jump_into_the_next),
 		cmocka_unit_test(what_cannot_be_a_jump_is_another_call),
 		cmocka_unit_test(a_jump_keeps_stack_pointer_return_address_and_thread),

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * entries_profile PID DIRECTORY STACKS: the exact heap profile of a process without return probes,
+ * which the command line leaves out only where it must. STACKS: "copied", or "callchain". Says
+ * "attached", and writes the profile when its input ends.
+ */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "encode/sink.h"
+#include "src/base/clock.h"
+#include "src/profiler.h"
+#include "src/session.h"
+
+#define MAX_POLLFDS 1024
+
+/* Takes events in until the input ends. */
+static int watch(struct dp_session *session)
+{
+	struct pollfd pollfds[MAX_POLLFDS];
+	size_t n;
+	const struct pollfd *known = dp_session_pollfds(session, &n);
+	int r = 0;
+
+	if (n >= MAX_POLLFDS)
+		return -1;
+	memcpy(pollfds, known, n * sizeof(*known));
+	pollfds[n] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
+	while (r == 0 && pollfds[n].revents == 0) {
+		poll(pollfds, n + 1, dp_session_sleep_ms(session));
+		r = dp_session_pump(session, UINT64_MAX);
+	}
+	return r;
+}
+
+static int write_profile(struct dp_session *session, struct dp_profiler *profiler, const char *dir,
+			 struct dp_error *err)
+{
+	uint8_t *data = NULL;
+	size_t n_bytes = 0;
+	int r = dp_session_stop(session);
+
+	if (r == 0)
+		r = dp_profiler_collect(profiler, dp_monotonic_ns());
+	if (r == 0)
+		r = dp_profiler_build(profiler, &data, &n_bytes);
+	if (r == 0)
+		r = dp_sink_write(dir, "entries.pb.gz", data, n_bytes, err);
+	free(data);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct dp_session_options options = {
+		.heap = true, .heap_rate_bytes = 1, .block_rate_ns = 1, .without_returns = true};
+	struct dp_profiler *profiler = NULL;
+	struct dp_session *session = NULL;
+	struct dp_error err = {""};
+	int r;
+
+	if (argc != 4)
+		return 2;
+	options.pid = (pid_t)atoi(argv[1]);
+	options.heap_unwound = strcmp(argv[3], "copied") == 0;
+	r = dp_session_open(&session, &options, &err);
+	if (r == 0)
+		r = dp_profiler_new(&profiler, session, DP_KIND_HEAP, dp_monotonic_ns());
+	if (r == 0 && (puts("attached") < 0 || fflush(stdout)))
+		r = -1;
+	if (r == 0)
+		r = watch(session);
+	if (r == 0)
+		r = write_profile(session, profiler, argv[2], &err);
+	if (r < 0)
+		fprintf(stderr, "entries_profile: %d: %s\n", r, err.text);
+	dp_profiler_free(profiler);
+	dp_session_close(session);
+	return r < 0;
+}
