@@ -267,6 +267,14 @@ static int prepare(struct dp_session *session, struct dp_error *err)
 	return 0;
 }
 
+/* Why something is off that is. */
+static const char *why(const struct dp_session *session, unsigned off)
+{
+	const char *text = dp_safety_why(&session->safety, off);
+
+	return text ? text : "it is switched off";
+}
+
 /* Looks at what must not be used on the process, and takes it out of the options. */
 static int keep_safe(struct dp_session *session, struct dp_error *err)
 {
@@ -279,13 +287,15 @@ static int keep_safe(struct dp_session *session, struct dp_error *err)
 	if (session->safety.off & DP_OFF_RETURN_PROBES)
 		options->without_returns = true;
 	if (session->safety.off & DP_OFF_CALLCHAINS)
-		options->stacks_go_on = false;
-	if (session->safety.off & DP_OFF_CALLCHAINS && options->heap && !options->heap_unwound)
+		options->without_callchains = true;
+	if (!options->without_callchains)
+		return 0;
+	options->stacks_go_on = false;
+	if (options->heap && !options->heap_unwound)
 		return dp_error_set(err, -EOPNOTSUPP,
 				    "pid %d: stacks cannot be found by frame pointers: %s; use "
 				    "--stacks auto or dwarf",
-				    options->pid,
-				    dp_safety_why(&session->safety, DP_OFF_CALLCHAINS));
+				    options->pid, why(session, DP_OFF_CALLCHAINS));
 	return 0;
 }
 
@@ -583,15 +593,6 @@ static void add_decided(const struct dp_kernel_counts *kernel, struct dp_session
 	waits->n_no_room += kernel->n_calls_no_room;
 }
 
-static const char *why_no_returns(const struct dp_session *session)
-{
-	const char *why = dp_safety_why(&session->safety, DP_OFF_RETURN_PROBES);
-
-	if (!session->options.heap || !session->options.without_returns)
-		return NULL;
-	return why ? why : "returns are not probed, as asked for";
-}
-
 void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *ret)
 {
 	*ret = (struct dp_session_stats){0};
@@ -610,7 +611,8 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 	ret->stack_bytes = dp_sampler_stack_bytes(session->sampler);
 	ret->callchain = session->callchain;
 	ret->heap_is_copied = session->options.heap_unwound;
-	ret->no_returns = why_no_returns(session);
+	if (session->options.heap && session->options.without_returns)
+		ret->no_returns = why(session, DP_OFF_RETURN_PROBES);
 	ret->n_stacks = dp_stacks_count(session->stacks);
 	ret->n_stacks_truncated = session->interner.n_truncated;
 	ret->n_stacks_cut = session->interner.n_cut;

@@ -38,9 +38,10 @@ struct dp_session_options {
 	bool heap_unwound; /* stacks of allocations from copies, not from the kernel's callchain */
 	bool stacks_go_on; /* stacks beyond what can be copied go on with the callchain */
 	enum dp_sampler_mode sampler;
-	bool without_returns; /* returns are not probed, needed or not: nothing is in use */
-	bool debuginfod;      /* ask it for names, unless the process is our own */
-	pid_t except_tid;     /* a thread of the process that is left out; 0: none */
+	bool without_callchains; /* the kernel's are not used, needed or not */
+	bool without_returns;	 /* returns are not probed, needed or not: nothing is in use */
+	bool debuginfod;	 /* ask it for names, unless the process is our own */
+	pid_t except_tid;	 /* a thread of the process that is left out; 0: none */
 };
 
 enum dp_session_state {

@@ -107,7 +107,7 @@ class EntriesTest(LiveTest):
         report = target.ask("report")
         status, profile = profiler.stop()
         self.assertEqual(status, 0)
-        self.check_comments(profile, "as asked for")
+        self.check_comments(profile, "switched off")
         self.check_truth(profile, report)
         self.assertEqual(profile.comment().numbers("allocations")["abandoned"], 0)
         self.assert_clean_text(target)
