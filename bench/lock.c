@@ -4,7 +4,7 @@
  * and let it go. One thread alone never asks the kernel for anything; several on one lock sleep and
  * wake each other as fast as the kernel can. Like bench_loop it lives through a whole comparison.
  *
- * usage: bench_lock [-t THREADS] [-w SPINS]
+ * usage: bench_lock [-t THREADS] [-w SPINS] [-y]
  *
  *     prints  ready PID
  *     reads   run MS     prints  locks N ns N sleeps N     lock operations of all threads, how long
@@ -12,10 +12,14 @@
  *                                                          gave its CPU away to wait
  *     ends at the end of stdin
  *
- * SPINS: turns of an empty loop, once with the lock held and once without.
+ * SPINS: turns of an empty loop, once with the lock held and once without. With -y a thread gives
+ * its CPU away with the lock held, as if it had been preempted there: the next one that wants the
+ * lock finds it taken and sleeps, however the threads happen to fall over the CPUs. Without, a
+ * contended mutex has fast and slow phases of seconds, which are no profiler's doing.
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,6 +37,7 @@
 struct pool {
 	size_t n_threads;
 	unsigned n_spins;
+	bool yields;		   /* with the lock held */
 	pthread_barrier_t barrier; /* at the start and at the end of every window */
 	atomic_bool stop;	   /* ends a window */
 	bool quit;		   /* read between two barriers only */
@@ -59,6 +64,8 @@ static __attribute__((noinline)) void one_hold(struct pool *pool)
 	pthread_mutex_lock(&pool->mutex);
 	pool->n_locks++;
 	spin(pool->n_spins);
+	if (pool->yields)
+		sched_yield();
 	pthread_mutex_unlock(&pool->mutex);
 }
 
@@ -154,15 +161,18 @@ int main(int argc, char **argv)
 	pthread_t threads[MAX_THREADS] = {0};
 	int option, r;
 
-	while ((option = getopt(argc, argv, "t:w:")) != -1) {
-		unsigned long value = option == '?' ? 0 : strtoul(optarg, NULL, 10);
+	while ((option = getopt(argc, argv, "t:w:y")) != -1) {
+		unsigned long value = !optarg ? 0 : strtoul(optarg, NULL, 10);
 
 		if (option == 't' && value >= 1 && value <= MAX_THREADS) {
 			pool.n_threads = value;
 		} else if (option == 'w' && value <= MAX_SPINS) {
 			pool.n_spins = (unsigned)value;
+		} else if (option == 'y') {
+			pool.yields = true;
 		} else {
-			fprintf(stderr, "usage: bench_lock [-t THREADS] [-w SPINS] < commands\n");
+			fprintf(stderr, "usage: bench_lock [-t THREADS] [-w SPINS] [-y] < "
+					"commands\n");
 			return 2;
 		}
 	}

@@ -5,14 +5,19 @@
  * its work in windows that are asked for on stdin, so that the same process, with the same heap and
  * the same addresses, is measured bare and then under each tool in turn.
  *
- * usage: bench_loop [-t THREADS] [-s BYTES] [-d DEPTH]
+ * usage: bench_loop [-t THREADS] [-i IDLE] [-s BYTES] [-d DEPTH]
  *
  *     prints  ready PID
- *     reads   run MS [RATE]    prints  pairs N ns N       malloc/free pairs of all threads and the
- *                                                         time that they took, summed over threads;
- *                                                         RATE: pairs a second in all, 0 for no
- * bound reads   create MS        prints  creates N ns N     pthread_create + pthread_join, one by
- * one ends at the end of stdin
+ *     reads   run MS [RATE]
+ *     prints  pairs N ns N            malloc/free pairs of all threads and the time that they took,
+ *                                     summed over threads; RATE: pairs a second in all, 0: no bound
+ *     reads   watch, any other line   a window that lasts from the one line to the other
+ *     prints  pairs N ns N stall N    and the longest time between two pairs of a thread, in ns
+ *     reads   create MS
+ *     prints  creates N ns N          pthread_create + pthread_join, one by one
+ *     ends at the end of stdin
+ *
+ * IDLE: further threads, which sleep.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -26,6 +31,7 @@
 #include <unistd.h>
 
 #define MAX_THREADS 64
+#define MAX_IDLE 10000
 #define MAX_DEPTH 64
 #define MAX_WINDOW_MS 60000
 #define MAX_SIZE_BYTES (1 << 20)
@@ -33,11 +39,13 @@
 
 struct pool {
 	size_t n_threads;
+	size_t n_idle;
 	size_t size_bytes;
 	unsigned depth;
 	pthread_barrier_t barrier; /* at the start and at the end of every window */
 	atomic_bool stop;	   /* ends a window */
 	bool quit;		   /* read between two barriers only */
+	bool watched;		   /* stalls are looked for: a clock is read after each pair */
 	double pairs_per_ns;	   /* of one thread; 0: no bound */
 };
 
@@ -46,6 +54,7 @@ struct worker {
 	pthread_t thread;
 	uint64_t n_pairs;
 	uint64_t elapsed_ns;
+	uint64_t stall_ns;
 };
 
 static uint64_t now_ns(void)
@@ -84,6 +93,24 @@ static __attribute__((noinline)) void hammer(struct worker *worker)
 	worker->n_pairs = n;
 }
 
+static __attribute__((noinline)) void hammer_watched(struct worker *worker)
+{
+	struct pool *pool = worker->pool;
+	uint64_t last_ns = now_ns(), n = 0;
+
+	worker->stall_ns = 0;
+	for (; !atomic_load_explicit(&pool->stop, memory_order_relaxed); n++) {
+		uint64_t ns;
+
+		one_pair(pool->size_bytes);
+		ns = now_ns();
+		if (ns - last_ns > worker->stall_ns)
+			worker->stall_ns = ns - last_ns;
+		last_ns = ns;
+	}
+	worker->n_pairs = n;
+}
+
 /* Does in every tick what is due by then, so a slow moment is made up for in the next. */
 static __attribute__((noinline)) void trickle(struct worker *worker)
 {
@@ -105,6 +132,8 @@ static __attribute__((noinline)) void descend(struct worker *worker, unsigned de
 {
 	if (depth > 0)
 		descend(worker, depth - 1);
+	else if (worker->pool->watched)
+		hammer_watched(worker);
 	else if (worker->pool->pairs_per_ns > 0)
 		trickle(worker);
 	else
@@ -130,21 +159,30 @@ static void *work(void *context)
 	}
 }
 
-static void run_window(struct pool *pool, const struct worker *workers, unsigned ms, double rate)
+static void begin_window(struct pool *pool, bool watched, double rate)
 {
-	uint64_t n_pairs = 0, ns = 0;
-
 	atomic_store(&pool->stop, false);
+	pool->watched = watched;
 	pool->pairs_per_ns = rate / 1e9 / (double)pool->n_threads;
 	pthread_barrier_wait(&pool->barrier);
-	sleep_ns((uint64_t)ms * 1000000);
+}
+
+static void end_window(struct pool *pool, const struct worker *workers)
+{
+	uint64_t n_pairs = 0, ns = 0, stall_ns = 0;
+
 	atomic_store(&pool->stop, true);
 	pthread_barrier_wait(&pool->barrier);
 	for (size_t i = 0; i < pool->n_threads; i++) {
 		n_pairs += workers[i].n_pairs;
 		ns += workers[i].elapsed_ns;
+		if (workers[i].stall_ns > stall_ns)
+			stall_ns = workers[i].stall_ns;
 	}
-	printf("pairs %llu ns %llu\n", (unsigned long long)n_pairs, (unsigned long long)ns);
+	printf("pairs %llu ns %llu", (unsigned long long)n_pairs, (unsigned long long)ns);
+	if (pool->watched)
+		printf(" stall %llu", (unsigned long long)stall_ns);
+	printf("\n");
 }
 
 static void *nothing(void *context)
@@ -180,7 +218,14 @@ static int obey(struct pool *pool, const struct worker *workers)
 
 		if (sscanf(line, "run %u %lf", &ms, &rate) >= 1 && ms <= MAX_WINDOW_MS &&
 		    rate >= 0) {
-			run_window(pool, workers, ms, rate);
+			begin_window(pool, false, rate);
+			sleep_ns((uint64_t)ms * 1000000);
+			end_window(pool, workers);
+		} else if (strcmp(line, "watch\n") == 0) {
+			begin_window(pool, true, 0);
+			if (!fgets(line, sizeof(line), stdin))
+				line[0] = '\0';
+			end_window(pool, workers);
 		} else if (sscanf(line, "create %u", &ms) == 1 && ms <= MAX_WINDOW_MS) {
 			int r = create_window(ms);
 
@@ -197,10 +242,25 @@ static int obey(struct pool *pool, const struct worker *workers)
 	return 0;
 }
 
+static void *idle(void *context)
+{
+	(void)context;
+	for (;;)
+		pause();
+	return NULL;
+}
+
 static int start(struct pool *pool, struct worker *workers)
 {
 	int r = pthread_barrier_init(&pool->barrier, NULL, (unsigned)pool->n_threads + 1);
 
+	for (size_t i = 0; i < pool->n_idle && !r; i++) {
+		pthread_t thread;
+
+		r = pthread_create(&thread, NULL, idle, NULL);
+		if (!r)
+			pthread_detach(thread);
+	}
 	for (size_t i = 0; i < pool->n_threads && !r; i++) {
 		workers[i].pool = pool;
 		r = pthread_create(&workers[i].thread, NULL, work, &workers[i]);
@@ -223,18 +283,20 @@ int main(int argc, char **argv)
 	struct worker workers[MAX_THREADS] = {0};
 	int option, r;
 
-	while ((option = getopt(argc, argv, "t:s:d:")) != -1) {
+	while ((option = getopt(argc, argv, "t:i:s:d:")) != -1) {
 		unsigned long value = option == '?' ? 0 : strtoul(optarg, NULL, 10);
 
 		if (option == 't' && value >= 1 && value <= MAX_THREADS) {
 			pool.n_threads = value;
+		} else if (option == 'i' && value <= MAX_IDLE) {
+			pool.n_idle = value;
 		} else if (option == 's' && value <= MAX_SIZE_BYTES) {
 			pool.size_bytes = value;
 		} else if (option == 'd' && value <= MAX_DEPTH) {
 			pool.depth = (unsigned)value;
 		} else {
-			fprintf(stderr, "usage: bench_loop [-t THREADS] [-s BYTES] [-d DEPTH] < "
-					"commands\n");
+			fprintf(stderr, "usage: bench_loop [-t THREADS] [-i IDLE] [-s BYTES] "
+					"[-d DEPTH] < commands\n");
 			return 2;
 		}
 	}
