@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What every part of the bench stands on: the measured process, probes, accounting, tables."""
 
+import contextlib
 import ctypes
 import os
 import re
@@ -35,6 +36,10 @@ def cpu_seconds(pid):
         except (FileNotFoundError, ProcessLookupError):
             pass
     return total_ns / 1e9
+
+
+def n_descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def peak_kib(pid):
@@ -110,6 +115,18 @@ class Loop:
         self.process.stdin.write(f"run {ms} {rate}\n".encode())
         pairs, _, ns = self._answer("pairs", ms / 1000 + 60)
         return int(pairs), int(ns)
+
+    @contextlib.contextmanager
+    def watched(self):
+        """A window as long as the body; the dict then has pairs, ns and stall_ns."""
+        figures = {}
+        self.process.stdin.write(b"watch\n")
+        try:
+            yield figures
+        finally:
+            self.process.stdin.write(b"\n")
+            pairs, _, ns, _, stall = self._answer("pairs", 60)
+            figures.update(pairs=int(pairs), ns=int(ns), stall_ns=int(stall))
 
     def create(self, ms):
         """Creates and joins threads. Returns (threads, nanoseconds)."""

@@ -5,21 +5,39 @@ import os
 import re
 import subprocess
 import time
+from dataclasses import dataclass
 
-from harness import FAILURES, BenchError, Loop, cpu_seconds, die_with_parent, median, number
-from harness import print_table
+from harness import BenchError, Loop, die_with_parent, median, number, print_table
+from sampling import SAMPLERS, ours, span
 from tools import Bare, BareTraps, Bpftrace, Deltaprof, PerfRecord
 
 FUTEX_CALLS = ("syscalls/sys_enter_futex", "syscalls/sys_exit_futex")
-# Name, threads, turns of an empty loop with the lock held and again without.
-WORKLOADS = (("uncontended, 1 thread", 1, 0), ("contended, 4 threads", 4, 5000))
+COUNTED = "futex calls counted only"
+
+
+@dataclass(frozen=True)
+class Workload:
+    name: str
+    threads: int
+    spins: int  # turns of an empty loop with the lock held, and again without
+    arguments: tuple = ()
+    windows: int = 1  # of the bench's usual length, in one
+    rivals: bool = True
+
+
+WORKLOADS = (
+    Workload("uncontended, 1 thread", 1, 0),
+    Workload("contended, 4 threads", 4, 5000, windows=3),  # as it has slow and fast moments
+    Workload("handed over, 4 threads", 4, 100, ("-y",), rivals=False),
+)
 
 
 class LockLoop(Loop):
     """bench_lock, alive over many windows."""
 
-    def __init__(self, binary, threads, spins):
-        super().__init__(binary, threads, arguments=("-w", str(spins)))
+    def __init__(self, binary, workload):
+        super().__init__(binary, workload.threads,
+                         arguments=("-w", str(workload.spins), *workload.arguments))
 
     def run(self, ms, rate=0):
         """One window. Returns (locks taken, nanoseconds, voluntary sleeps)."""
@@ -66,25 +84,28 @@ interval:ms:200 {{ printf("attached\\n"); }}
         os.unlink(self.output)
 
 
-def lock_tools(bench):
-    ours = f"{bench.directory}/ours"
+def lock_tools(bench, workload):
     profiles = ("--profiles", "mutex,block")
-    return [
-        Bare(),
-        BareTraps(bench.trap_binary, [], list(FUTEX_CALLS), "futex calls counted only"),
-        Deltaprof(bench.deltaprof, [], ours, "deltaprof-perf, mutex and block", profiles,
-                  profile="block"),
-        Deltaprof(bench.deltaprof, [], ours, "deltaprof-perf, --block-rate 1ns",
-                  (*profiles, "--block-rate", "1ns"), profile="block"),
-        PerfRecord([], FUTEX_CALLS, bench.directory, "perf record -g, futex calls"),
-        BpftraceFutex(bench.directory, "bpftrace, delay by ustack"),
-    ]
+    tools = [Bare(), BareTraps(bench.trap_binary, [], list(FUTEX_CALLS), COUNTED)]
+    for sampler in SAMPLERS:
+        tools.append(ours(bench, sampler, (*profiles, "--block-rate", "10us"), [], profile="block"))
+        tools[-1].name = f"--sampler {sampler} --block-rate 10us"
+    if workload.rivals:
+        directory = f"{bench.directory}/ours"
+        tools += [
+            Deltaprof(bench.deltaprof, [], directory, "deltaprof-perf, mutex and block", profiles,
+                      profile="block"),
+            Deltaprof(bench.deltaprof, [], directory, "deltaprof-perf, --block-rate 1ns",
+                      (*profiles, "--block-rate", "1ns"), profile="block"),
+            PerfRecord([], FUTEX_CALLS, bench.directory, "perf record -g, futex calls"),
+            BpftraceFutex(bench.directory, "bpftrace, delay by ustack")]
+    return tools
 
 
-def measure_once(bench, tool, loop):
+def measure_once(tool, loop, ms):
     tool.attach(loop.pid)
     try:
-        locks, ns, sleeps = loop.run(bench.window_ms)
+        locks, ns, sleeps = loop.run(ms)
     finally:
         spent = tool.detach()
     return {"ns_per_lock": ns / locks, "locks_per_s": locks * 1e9 / ns,
@@ -92,25 +113,6 @@ def measure_once(bench, tool, loop):
             "seen_per_s": None if spent.seen is None else spent.seen * 1e9 / ns,
             "cpu_percent": None if spent.cpu_s is None else 100 * spent.cpu_s * 1e9 / ns,
             "end_cpu_ms": None if spent.end_cpu_s is None else 1000 * spent.end_cpu_s}
-
-
-def measure(bench, threads, spins):
-    """Returns ({tool: [figures]}, {tool: why not})."""
-    tools = lock_tools(bench)
-    runs = {tool.name: [] for tool in tools}
-    broken = {tool.name: tool.missing for tool in tools if tool.missing}
-    with LockLoop(bench.lock_binary, threads, spins) as loop:
-        loop.run(bench.window_ms)  # warm
-        for _ in range(bench.repeats):
-            for tool in tools:
-                if tool.name in broken:
-                    continue
-                try:
-                    runs[tool.name].append(measure_once(bench, tool, loop))
-                except FAILURES as error:
-                    bench.give_up(tool, error, broken)
-            tools = tools[1:] + tools[:1]  # nobody always comes after the same neighbour
-    return runs, broken
 
 
 def rows_of(runs, broken):
@@ -125,8 +127,8 @@ def rows_of(runs, broken):
             continue
         ns = [run["ns_per_lock"] for run in its]
         peak = middle(name, "peak_kib")
-        rows.append([name, number(median(ns)), f"{number(min(ns))}..{number(max(ns))}",
-                     number(median(ns) / bare), number(middle(name, "locks_per_s")),
+        rows.append([name, number(median(ns)), span(ns),
+                     number(100 * bare / median(ns)), number(middle(name, "locks_per_s")),
                      *(number(middle(name, figure)) for figure in
                        ("sleeps_per_s", "seen_per_s", "lost", "cpu_percent", "end_cpu_ms")),
                      "-" if peak is None else number(peak / 1024)])
@@ -134,11 +136,18 @@ def rows_of(runs, broken):
 
 
 def lock_tables(bench):
-    for title, threads, spins in WORKLOADS:
-        runs, broken = measure(bench, threads, spins)
-        bench.results[f"lock, {title}"] = runs
+    for workload in WORKLOADS:
+        ms = workload.windows * bench.window_ms
+        with LockLoop(bench.lock_binary, workload) as loop:
+            loop.run(ms)  # warm
+            runs, broken = bench.interleave(lock_tools(bench, workload),
+                                            lambda tool: measure_once(tool, loop, ms))
+        bench.results[f"lock, {workload.name}"] = runs
+        counted = [run["seen_per_s"] / len(FUTEX_CALLS) for run in runs[COUNTED]]
         print_table(
-            f"mutex lock and unlock, {title}, {bench.repeats} interleaved windows of "
-            f"{bench.window_ms} ms",
-            ["attached", "ns/lock", "min..max", "x bare", "locks/s", "sleeps/s", "seen/s", "lost",
-             "own CPU %", "end ms", "peak MiB"], rows_of(runs, broken))
+            f"mutex lock and unlock, {workload.name}, {bench.repeats} interleaved windows of "
+            f"{ms} ms",
+            ["attached", "ns/lock", "min..max", "% of bare", "locks/s", "sleeps/s", "seen/s",
+             "lost", "own CPU %", "end ms", "peak MiB"], rows_of(runs, broken),
+            [f"futex calls/s, counted only: {number(median(counted))} ({span(counted)})"]
+            if counted else ())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from harness import BenchError, Loop, cpu_seconds, die_with_parent, find_probe, finish
-from harness import interrupt, peak_kib, read_line, wait_for_probes
+from harness import interrupt, n_descriptors, peak_kib, read_line, wait_for_probes
 
 
 @dataclass
@@ -23,6 +23,9 @@ class Spent:
     cpu_s: Optional[float] = None  # from "attached" until it was told to stop
     end_cpu_s: Optional[float] = None  # from then on
     peak_kib: Optional[int] = None
+    attach_s: Optional[float] = None  # from its start until every probe was in
+    detach_s: Optional[float] = None  # from when it was told to stop until it was gone
+    n_descriptors: Optional[int] = None  # open while attached
 
 
 class Bare:
@@ -47,7 +50,7 @@ class Tool:
     def __init__(self, sites):
         self.sites = sites
         self.process = None
-        self.cpu_at_start = 0.0
+        self.cpu_at_start = self.attach_s = 0.0
 
     def start(self, pid):
         raise NotImplementedError
@@ -57,9 +60,11 @@ class Tool:
 
     def attach(self, pid):
         self.target = pid
+        start = time.monotonic()
         try:
             self.start(pid)
             wait_for_probes(pid, self.sites, True, self.process)
+            self.attach_s = time.monotonic() - start
             self.cpu_at_start = cpu_seconds(self.process.pid)
         except (BenchError, OSError) as error:
             self.abandon()
@@ -78,10 +83,13 @@ class Tool:
 
     def detach(self):
         cpu_at_stop = cpu_seconds(self.process.pid)
+        descriptors, start = n_descriptors(self.process.pid), time.monotonic()
         self.stop()
         cpu, peak = finish(self.process, insist_after=self.insist_after)
         spent = Spent(cpu_s=cpu_at_stop - self.cpu_at_start,
-                      end_cpu_s=max(0.0, cpu - cpu_at_stop), peak_kib=peak)
+                      end_cpu_s=max(0.0, cpu - cpu_at_stop), peak_kib=peak,
+                      attach_s=self.attach_s, detach_s=time.monotonic() - start,
+                      n_descriptors=descriptors)
         self.seen(spent)
         if self.process.returncode not in (0, -2, 130):
             raise BenchError(f"{self.name}: exit status {self.process.returncode}")
@@ -95,6 +103,7 @@ class BareTraps(Tool):
     def __init__(self, binary, sites, events, name=name):
         super().__init__(sites)
         self.binary, self.events, self.name = binary, events, name
+        self.events_per_pair = len(events)
 
     def start(self, pid):
         self.process = subprocess.Popen(
