@@ -9,7 +9,7 @@
  * function. One that has been seen to return alone LEARN times is taken for such a leaf; from then
  * on its unsampled returns are trapped once in AUDIT times only, to be found out if it is none.
  *
- * Counters are atomic: a program can be preempted by another one's on the same CPU.
+ * Counters are atomic: a program can be interrupted by another one's on the same CPU.
  */
 #include "perf/kernel_abi.h"
 
@@ -154,6 +154,13 @@ OUTPUT(wait_output);
 OUTPUT(plain_output);
 
 extern bool bpf_session_is_return(void) __ksym __weak;
+extern void bpf_preempt_disable(void) __ksym __weak;
+extern void bpf_preempt_enable(void) __ksym __weak;
+
+/* What is read of the kernel's own. */
+struct task_struct {
+	int pid;
+} __attribute__((preserve_access_index));
 
 static __always_inline __u32 output_index(__u32 slot)
 {
@@ -607,9 +614,28 @@ static __always_inline void release(struct pt_regs *ctx)
 		bpf_map_delete_elem(objects, &address);
 }
 
+/*
+ * From Linux 6.13 on a program with a deep stack has it in one place for each CPU, and programs on
+ * probes can be preempted by another run of themselves, which would use the same place. So the
+ * outer function has hardly any stack, and runs the inner one without preemption. (Before there is
+ * neither the danger nor, before 6.10, the call.) Source: commits a76ab5731e32 and fc7566ad0a82.
+ */
+#define WITHOUT_PREEMPTION(name)               \
+	SEC("kprobe")                          \
+	int name(struct pt_regs *ctx)          \
+	{                                      \
+		int r;                         \
+                                               \
+		if (bpf_preempt_disable)       \
+			bpf_preempt_disable(); \
+		r = name##_unpreempted(ctx);   \
+		if (bpf_preempt_disable)       \
+			bpf_preempt_enable();  \
+		return r;                      \
+	}
+
 /* Entry and return in one; the entry's answer is whether the return is left alone. */
-SEC("kprobe")
-int session(struct pt_regs *ctx)
+static __noinline int session_unpreempted(struct pt_regs *ctx)
 {
 	if (bpf_session_is_return()) {
 		leave(ctx);
@@ -618,34 +644,37 @@ int session(struct pt_regs *ctx)
 	return !enter(ctx);
 }
 
-SEC("kprobe")
-int entered(struct pt_regs *ctx)
+static __noinline int entered_unpreempted(struct pt_regs *ctx)
 {
 	enter(ctx);
 	return 0;
 }
 
-SEC("kprobe")
-int returned(struct pt_regs *ctx)
+static __noinline int returned_unpreempted(struct pt_regs *ctx)
 {
 	leave(ctx);
 	return 0;
 }
 
-SEC("kprobe")
-int freed(struct pt_regs *ctx)
+static __noinline int freed_unpreempted(struct pt_regs *ctx)
 {
 	release(ctx);
 	return 0;
 }
 
+WITHOUT_PREEMPTION(session)
+WITHOUT_PREEMPTION(entered)
+WITHOUT_PREEMPTION(returned)
+WITHOUT_PREEMPTION(freed)
+
 /* The same for another sort of link. */
-SEC("kprobe")
-int freed_link(struct pt_regs *ctx)
+static __noinline int freed_link_unpreempted(struct pt_regs *ctx)
 {
 	release(ctx);
 	return 0;
 }
+
+WITHOUT_PREEMPTION(freed_link)
 
 /* ---- contention ---- */
 
@@ -698,7 +727,7 @@ static __always_inline struct dp_kernel_config *observed(__u32 tgid, __u32 tid, 
 	return config;
 }
 
-static __always_inline int enter_futex(__u8 role)
+static __always_inline void enter_futex(__u8 role)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	__u32 tid = (__u32)id;
@@ -708,10 +737,10 @@ static __always_inline int enter_futex(__u8 role)
 
 	config = observed(id >> 32, tid, &call.slot);
 	if (!config)
-		return 0;
+		return;
 	cpu = cpu_of(call.slot);
 	if (!cpu)
-		return 0;
+		return;
 	count(&cpu->counts, n_calls);
 	if (bpf_map_lookup_elem(&futex_calls, &tid))
 		count(&cpu->counts, n_forgotten);
@@ -721,7 +750,6 @@ static __always_inline int enter_futex(__u8 role)
 			times_fraction(config->block_rate_ns, (__u32)(next_random(cpu) >> 32));
 	if (bpf_map_update_elem(&futex_calls, &tid, &call, BPF_ANY) != 0)
 		count(&cpu->counts, n_calls_no_room);
-	return 0;
 }
 
 /* From the call's entry until now, at least 1. */
@@ -732,15 +760,10 @@ static __always_inline __u64 delay(const struct futex_call *call)
 	return now_ns > call->enter_ns ? now_ns - call->enter_ns : 1;
 }
 
-struct waking {
-	char before[DP_KERNEL_WAKING_PID_OFFSET];
-	__s32 pid;
-};
-
-SEC("tracepoint/sched/sched_waking")
-int wakes(struct waking *ctx)
+SEC("tp_btf/sched_waking")
+int BPF_PROG(wakes, struct task_struct *woken)
 {
-	__u32 wakee = (__u32)ctx->pid;
+	__u32 wakee = (__u32)woken->pid;
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 	struct dp_kernel_release record = {.type = DP_KERNEL_RECORD_RELEASE, .wakee_tid = wakee};
 	struct futex_call *wait = bpf_map_lookup_elem(&futex_calls, &wakee);
@@ -819,7 +842,7 @@ static __always_inline void end_wait(void *ctx, const struct futex_call *call, _
 		count(counts, n_ended_otherwise);
 }
 
-static __always_inline int leave_futex(void *ctx, __s64 result)
+static __always_inline void leave_futex(void *ctx, __s64 result)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	__u32 tid = (__u32)id, slot;
@@ -829,7 +852,7 @@ static __always_inline int leave_futex(void *ctx, __s64 result)
 	if (!call) {
 		if (observed(id >> 32, tid, &slot) && (cpu = cpu_of(slot)))
 			count(&cpu->counts, n_unpaired_exits);
-		return 0;
+		return;
 	}
 	cpu = cpu_of(call->slot);
 	if (cpu) {
@@ -841,9 +864,11 @@ static __always_inline int leave_futex(void *ctx, __s64 result)
 			end_wait(ctx, call, result, &cpu->counts);
 	}
 	bpf_map_delete_elem(&futex_calls, &tid);
-	return 0;
 }
 
+/*
+ * These answer 1: perf events of others on the same tracepoint are to get the call too.
+ */
 struct syscall_enter {
 	__u64 common;
 	__s64 number;
@@ -859,29 +884,33 @@ struct syscall_exit {
 SEC("tracepoint/syscalls/sys_enter_futex")
 int futex_enter(struct syscall_enter *ctx)
 {
-	return enter_futex(role_of((__u32)ctx->args[1]));
+	enter_futex(role_of((__u32)ctx->args[1]));
+	return 1;
 }
 
 SEC("tracepoint/syscalls/sys_enter_futex_wait")
 int futex_wait_enter(struct syscall_enter *ctx)
 {
-	return enter_futex(ROLE_WAIT);
+	enter_futex(ROLE_WAIT);
+	return 1;
 }
 
 SEC("tracepoint/syscalls/sys_enter_futex_wake")
 int futex_wake_enter(struct syscall_enter *ctx)
 {
-	return enter_futex(ROLE_WAKE);
+	enter_futex(ROLE_WAKE);
+	return 1;
 }
 
 SEC("tracepoint/syscalls/sys_exit_futex")
 int futex_exit(struct syscall_exit *ctx)
 {
-	return leave_futex(ctx, ctx->result);
+	leave_futex(ctx, ctx->result);
+	return 1;
 }
 
 /* A thread ends: what it was in the midst of does not return. */
-SEC("tracepoint/sched/sched_process_exit")
+SEC("tp_btf/sched_process_exit")
 int thread_exit(void *ctx)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
@@ -899,7 +928,7 @@ int thread_exit(void *ctx)
 }
 
 /* The process becomes another program, which nobody asked to profile. */
-SEC("tracepoint/sched/sched_process_exec")
+SEC("tp_btf/sched_process_exec")
 int process_exec(void *ctx)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;

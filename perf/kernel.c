@@ -215,6 +215,12 @@ static int open_probes(struct dp_kernel *kernel, const struct dp_sampler_options
 {
 	if (options->n_sites == 0)
 		return 0;
+	if (options->without_returns)
+		return dp_error_set(
+			err, -EOPNOTSUPP,
+			"pid %d: returns must not be probed, and the kernel sampler does "
+			"not do without; use --sampler direct",
+			options->pid);
 	kernel->sites = malloc(options->n_sites * sizeof(*kernel->sites));
 	if (!kernel->sites)
 		return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);

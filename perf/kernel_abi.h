@@ -22,9 +22,6 @@
 /* Steps of the table of logarithms, see exponential(). */
 #define DP_KERNEL_LOG_STEPS 1024
 
-/* Where the tracepoint sched_waking has the woken thread. */
-#define DP_KERNEL_WAKING_PID_OFFSET 24
-
 /* What a probed function does; the order of src/allocator.h's enum dp_alloc_kind. */
 enum dp_kernel_kind {
 	DP_KERNEL_NEW,

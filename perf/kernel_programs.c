@@ -125,13 +125,15 @@ static void unload(struct dp_kernel_programs *programs)
 	free(programs);
 }
 
+/* @group: NULL where the program itself says what it is attached to. */
 static int attach(struct bpf_program *program, const char *group, const char *name,
 		  struct bpf_link **ret, struct dp_error *err)
 {
-	struct bpf_link *link = bpf_program__attach_tracepoint(program, group, name);
+	struct bpf_link *link = group ? bpf_program__attach_tracepoint(program, group, name)
+				      : bpf_program__attach(program);
 
 	if (!link)
-		return dp_error_set(err, -errno, "attaching a BPF program to %s:%s: %s", group,
+		return dp_error_set(err, -errno, "attaching a BPF program to the tracepoint %s: %s",
 				    name, strerror(errno));
 	*ret = link;
 	return 0;
@@ -152,10 +154,10 @@ static int load(struct dp_kernel_programs **ret, struct dp_error *err)
 	if (r < 0)
 		explain(r, err);
 	if (r == 0)
-		r = attach(programs->bpf->progs.thread_exit, "sched", "sched_process_exit",
+		r = attach(programs->bpf->progs.thread_exit, NULL, "sched_process_exit",
 			   &programs->exits, err);
 	if (r == 0)
-		r = attach(programs->bpf->progs.process_exec, "sched", "sched_process_exec",
+		r = attach(programs->bpf->progs.process_exec, NULL, "sched_process_exec",
 			   &programs->execs, err);
 	libbpf_set_print(print);
 	if (r < 0) {
@@ -244,32 +246,13 @@ size_t dp_kernel_programs_n_fds(const struct dp_kernel_programs *programs)
 
 	bpf_object__for_each_program(program, object) n += bpf_program__fd(program) >= 0;
 	bpf_object__for_each_map(map, object) n += bpf_map__fd(map) >= 0;
-	/* A tracepoint's link is of an event. */
-	n += 2 * (programs->n_links + 2);
+	/* The link of a system call's tracepoint is one of an event; the others are of none. */
+	n += 2 * programs->n_links + 2;
+	if (programs->n_links > 0)
+		n--;
 	for (size_t i = 0; i < DP_KERNEL_MAX_SLOTS; i++)
 		n += programs->live_fds[i] > 0;
 	return n;
-}
-
-/* The program reads this field where it has always been. */
-static int check_waking(struct dp_error *err)
-{
-	const char *const fields[DP_N_RAW_FIELDS] = {"pid"};
-	struct dp_raw_layout layout;
-	struct dp_tracefs *tracefs;
-	int r = dp_tracefs_open(&tracefs, err);
-
-	if (r < 0)
-		return r;
-	r = dp_tracefs_layout(tracefs, "sched", "sched_waking", DP_EVENT_WAKING, NULL, fields,
-			      &layout, err);
-	dp_tracefs_close(tracefs);
-	if (r == 0 && (layout.fields[0].offset_bytes != DP_KERNEL_WAKING_PID_OFFSET ||
-		       layout.fields[0].size_bytes != sizeof(int32_t)))
-		r = dp_error_set(err, -EOPNOTSUPP,
-				 "the tracepoint sched_waking of this kernel is not as expected; "
-				 "use --sampler direct");
-	return r;
 }
 
 static int watch(struct dp_kernel_programs *programs, struct dp_error *err)
@@ -284,7 +267,6 @@ static int watch(struct dp_kernel_programs *programs, struct dp_error *err)
 		{programs->bpf->progs.futex_exit, "syscalls", "sys_exit_futex_waitv", true},
 		{programs->bpf->progs.futex_exit, "syscalls", "sys_exit_futex_wake", true},
 		{programs->bpf->progs.futex_exit, "syscalls", "sys_exit_futex_requeue", true},
-		{programs->bpf->progs.wakes, "sched", "sched_waking", false},
 		{programs->bpf->progs.futex_enter, "syscalls", "sys_enter_futex", false},
 		{programs->bpf->progs.futex_wait_enter, "syscalls", "sys_enter_futex_wait", true},
 		{programs->bpf->progs.futex_wait_enter, "syscalls", "sys_enter_futex_waitv", true},
@@ -292,7 +274,15 @@ static int watch(struct dp_kernel_programs *programs, struct dp_error *err)
 		{programs->bpf->progs.futex_wake_enter, "syscalls", "sys_enter_futex_requeue",
 		 true},
 	};
-	int r = check_waking(err);
+	struct dp_tracefs *tracefs;
+	/* Mounts it, if it is not: libbpf finds tracepoints there. */
+	int r = dp_tracefs_open(&tracefs, err);
+
+	if (r < 0)
+		return r;
+	dp_tracefs_close(tracefs);
+	r = attach(programs->bpf->progs.wakes, NULL, "sched_waking", &programs->links[0], err);
+	programs->n_links = r == 0;
 
 	for (size_t i = 0; r == 0 && i < sizeof(tracepoints) / sizeof(tracepoints[0]); i++) {
 		r = attach(tracepoints[i].program, tracepoints[i].group, tracepoints[i].name,

@@ -21,8 +21,6 @@
 /* Source: proc_pid_status(5), "Seccomp". */
 #define SECCOMP_FILTER 2
 
-#define PREEMPT_PATH "/sys/kernel/debug/sched/preempt"
-
 /* A release as one number that can be compared; a patch level is below 65536. */
 #define RELEASE(major, minor, patch) \
 	((uint64_t)(major) << 32 | (uint64_t)(minor) << 16 | (uint64_t)(patch))
@@ -30,8 +28,7 @@
 
 enum condition {
 	ALWAYS,
-	IF_FILTERED,	/* by seccomp */
-	IF_PREEMPTIBLE, /* the kernel */
+	IF_FILTERED, /* by seccomp */
 };
 
 #define SECCOMP_TEXT                                                                             \
@@ -74,16 +71,6 @@ static const struct row {
 	{RELEASE(6, 1, 113), RELEASE(6, 1, 130), DP_OFF_CALLCHAINS, ALWAYS, CALLCHAIN_TEXT},
 	{RELEASE(6, 6, 55), RELEASE(6, 6, 82), DP_OFF_CALLCHAINS, ALWAYS, CALLCHAIN_TEXT},
 	{RELEASE(6, 10, 14), RELEASE(6, 12, 18), DP_OFF_CALLCHAINS, ALWAYS, CALLCHAIN_TEXT},
-	/*
-	 * BPF programs of the kprobe type, uprobes' among them, have a private stack for each CPU
-	 * since a76ab5731e32 (6.13), as if they could not be preempted; on uprobes they can. Panics
-	 * of Ubuntu's 7.0.0-22: opentelemetry-ebpf-instrumentation issue 3056 (August 2026), whose
-	 * way around is bpf_preempt_disable(). No repair is known, so the range has no end.
-	 */
-	{RELEASE(6, 13, 0), UINT64_MAX, DP_OFF_KERNEL_SAMPLER, IF_PREEMPTIBLE,
-	 "this kernel is preemptible and lets one BPF program on a uprobe overwrite another's "
-	 "stack: "
-	 "the kernel does not sample"},
 };
 
 /* Go copies a goroutine's stack to another place, return addresses and all. */
@@ -118,8 +105,6 @@ static bool holds(enum condition condition, const struct dp_safety_facts *facts)
 		return true;
 	case IF_FILTERED:
 		return facts->filtered_by_seccomp;
-	case IF_PREEMPTIBLE:
-		return facts->preemptible;
 	}
 	return true;
 }
@@ -154,13 +139,6 @@ const char *dp_safety_why(const struct dp_safety *safety, unsigned off)
 			return safety->reasons[i].text;
 	}
 	return NULL;
-}
-
-bool dp_safety_is_preemptible(const char *version, const char *model)
-{
-	if (model && strchr(model, '('))
-		return strstr(model, "(full)") || strstr(model, "(lazy)");
-	return strstr(version, "PREEMPT") != NULL;
 }
 
 static int seccomp_mode(int tasks_fd, const char *tid)
@@ -221,24 +199,10 @@ static bool is_go(pid_t pid)
 	return go;
 }
 
-/* NULL if it cannot be read: debugfs is often not there. */
-static const char *read_preemption_model(char *ret, size_t n_bytes)
-{
-	FILE *file = fopen(PREEMPT_PATH, "re");
-	const char *line;
-
-	if (!file)
-		return NULL;
-	line = fgets(ret, (int)n_bytes, file);
-	fclose(file);
-	return line;
-}
-
 int dp_safety_look(pid_t pid, struct dp_safety *ret)
 {
 	struct dp_safety_facts facts = {0};
 	struct utsname kernel;
-	char model[128];
 	int r = dp_safety_is_filtered(pid);
 
 	if (r < 0)
@@ -248,8 +212,6 @@ int dp_safety_look(pid_t pid, struct dp_safety *ret)
 	facts.release = kernel.release;
 	facts.version = kernel.version;
 	facts.filtered_by_seccomp = r > 0;
-	facts.preemptible = dp_safety_is_preemptible(kernel.version,
-						     read_preemption_model(model, sizeof(model)));
 	facts.is_go = is_go(pid);
 	dp_safety_judge(&facts, ret);
 	return 0;

@@ -19,12 +19,6 @@ enum dp_off {
 	/* The kernel's walk along frame pointers (PERF_SAMPLE_CALLCHAIN) of a process that has
 	 * uprobes. */
 	DP_OFF_CALLCHAINS = 1 << 1,
-	/*
-	 * BPF programs on uprobes that can be preempted and use 64 bytes of stack or more. Not
-	 * those that switch preemption off themselves (bpf_preempt_disable(), Linux 6.10) or need
-	 * less. Source: kernel/bpf/verifier.c, BPF_PRIV_STACK_MIN_SIZE.
-	 */
-	DP_OFF_KERNEL_SAMPLER = 1 << 2,
 };
 
 /* More rows than ever apply at once. */
@@ -48,7 +42,6 @@ struct dp_safety_facts {
 				     Debian's says which stable release it is, its release does not.
 				     NULL or "" if not known */
 	bool filtered_by_seccomp; /* a thread of the target has a filter of system calls */
-	bool preemptible;	  /* the kernel can be preempted in the middle of a BPF program */
 	bool is_go;		  /* the target is a Go program */
 };
 
@@ -72,16 +65,9 @@ int dp_safety_look(pid_t pid, struct dp_safety *ret);
 const char *dp_safety_why(const struct dp_safety *safety, unsigned off);
 
 /*
- * Facts of the running kernel and of a process, for dp_safety_look() and tests.
- *
- * dp_safety_is_preemptible(): whether a kernel can be preempted whose uname(2) says @version, with
- * @model the text of /sys/kernel/debug/sched/preempt, the model in force in brackets, or NULL if it
- * cannot be read; then a kernel that can be made so at boot counts as preemptible.
- *
- * dp_safety_is_filtered(): whether any thread of @pid has a seccomp filter. Returns 1, 0 or a
- * negative errno. Source: proc_pid_status(5), "Seccomp".
+ * Whether any thread of @pid has a seccomp filter; for dp_safety_look() and tests. Returns 1, 0 or
+ * a negative errno. Source: proc_pid_status(5), "Seccomp".
  */
-bool dp_safety_is_preemptible(const char *version, const char *model);
 int dp_safety_is_filtered(pid_t pid);
 
 #endif

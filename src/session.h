@@ -68,8 +68,8 @@ struct dp_session_stats {
 	uint32_t stack_bytes;	       /* copied of each stack now */
 	bool callchain;		       /* beside each copy */
 	bool heap_is_copied;
-	uint64_t n_skipped; /* allocation calls that the kernel did not deliver, as they are not
-			     * sampled */
+	uint64_t n_skipped;	/* allocation calls that the kernel did not deliver, as they are not
+				 * sampled */
 	const char *no_returns; /* why returns are not probed, static; NULL: they are */
 	uint64_t n_pending;	/* allocation calls entered and not returned yet */
 	uint64_t n_stacks;	/* distinct */

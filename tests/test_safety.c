@@ -21,8 +21,7 @@
 /* Facts of which every row of a release applies. */
 static struct dp_safety_facts all_of(const char *release)
 {
-	return (struct dp_safety_facts){
-		.release = release, .filtered_by_seccomp = true, .preemptible = true};
+	return (struct dp_safety_facts){.release = release, .filtered_by_seccomp = true};
 }
 
 static unsigned off(const struct dp_safety_facts *facts)
@@ -101,18 +100,6 @@ static void debians_stable_release_is_read_from_its_version(void **state)
 	assert_int_equal(off(&facts), 0);
 }
 
-static void the_kernel_does_not_sample_where_it_may_be_preempted_meanwhile(void **state)
-{
-	struct dp_safety_facts facts = all_of("7.0.0-22-generic");
-
-	(void)state;
-	assert_int_equal(off(&facts), DP_OFF_KERNEL_SAMPLER);
-	facts.preemptible = false;
-	assert_int_equal(off(&facts), 0);
-	assert_true(off_on("6.13.0") & DP_OFF_KERNEL_SAMPLER);
-	assert_false(off_on("6.12.60") & DP_OFF_KERNEL_SAMPLER);
-}
-
 static void a_go_program_has_no_return_probes_on_any_kernel(void **state)
 {
 	struct dp_safety_facts facts = {.release = "5.10.0", .is_go = true};
@@ -144,25 +131,9 @@ static void each_thing_that_is_off_has_its_reason(void **state)
 	assert_int_equal(safety.off, DP_OFF_RETURN_PROBES | DP_OFF_CALLCHAINS);
 	assert_non_null(strstr(dp_safety_why(&safety, DP_OFF_RETURN_PROBES), "seccomp"));
 	assert_non_null(strstr(dp_safety_why(&safety, DP_OFF_CALLCHAINS), "frame pointers"));
-	assert_null(dp_safety_why(&safety, DP_OFF_KERNEL_SAMPLER));
 	facts.is_go = true;
 	dp_safety_judge(&facts, &safety);
 	assert_non_null(strstr(dp_safety_why(&safety, DP_OFF_RETURN_PROBES), "Go program"));
-}
-
-static void the_preemption_model_in_force_stands_in_brackets(void **state)
-{
-	const char *version = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.119-1";
-
-	(void)state;
-	assert_true(dp_safety_is_preemptible(version, "none voluntary (full)\n"));
-	assert_true(dp_safety_is_preemptible(version, "full (lazy)\n"));
-	assert_false(dp_safety_is_preemptible(version, "(none) voluntary full\n"));
-	assert_false(dp_safety_is_preemptible(version, "none (voluntary) full\n"));
-	assert_true(dp_safety_is_preemptible(version, NULL));
-	assert_true(dp_safety_is_preemptible(version, ""));
-	assert_true(dp_safety_is_preemptible("#1 SMP PREEMPT", NULL));
-	assert_false(dp_safety_is_preemptible("#1 SMP", NULL));
 }
 
 static void we_ourselves_are_no_go_program_and_may_be_looked_at(void **state)
@@ -239,11 +210,9 @@ int main(void)
 		cmocka_unit_test(without_a_filter_returns_are_probed_on_every_kernel),
 		cmocka_unit_test(callchains_are_off_between_the_defect_and_its_repair),
 		cmocka_unit_test(debians_stable_release_is_read_from_its_version),
-		cmocka_unit_test(the_kernel_does_not_sample_where_it_may_be_preempted_meanwhile),
 		cmocka_unit_test(a_go_program_has_no_return_probes_on_any_kernel),
 		cmocka_unit_test(a_release_that_is_no_number_is_in_no_row),
 		cmocka_unit_test(each_thing_that_is_off_has_its_reason),
-		cmocka_unit_test(the_preemption_model_in_force_stands_in_brackets),
 		cmocka_unit_test(we_ourselves_are_no_go_program_and_may_be_looked_at),
 		cmocka_unit_test(a_process_that_is_not_there_is_an_error),
 		cmocka_unit_test(a_filter_of_one_thread_counts),
