@@ -375,6 +375,9 @@ static __always_inline bool wants_return(const struct probe *probe)
 {
 	const struct dp_kernel_site *site = find_site(probe->slot, probe->site);
 
+	/* Of what is trapped anyway the return address must be known. */
+	if (probe->config->traps_all)
+		return true;
 	return site && (site->nests || site->n_alone < LEARN ||
 			(next_random(probe->cpu) & AUDIT_MASK) == 0);
 }
@@ -752,6 +755,14 @@ static __always_inline void enter_futex(__u8 role)
 		count(&cpu->counts, n_calls_no_room);
 }
 
+static __always_inline void fill_pending(__u32 tid, struct dp_kernel_pending *ret)
+{
+	const struct allocation *call = bpf_map_lookup_elem(&allocations, &tid);
+
+	ret->sp = call ? call->sp : 0;
+	ret->stack0 = call ? call->stack0 : 0;
+}
+
 /* From the call's entry until now, at least 1. */
 static __always_inline __u64 delay(const struct futex_call *call)
 {
@@ -784,6 +795,7 @@ int BPF_PROG(wakes, struct task_struct *woken)
 	wait->release_lost = 0;
 	if (wait->release_delay_ns <= wait->threshold_ns)
 		return 0;
+	fill_pending(tid, &record.pending);
 	count(&cpu->counts, n_waits_out);
 	if (bpf_perf_event_output(ctx, &wait_output, output_index(wait->slot), &record,
 				  sizeof(record)) != 0) {
@@ -826,6 +838,7 @@ static __always_inline void end_wait(void *ctx, const struct futex_call *call, _
 			count(counts, n_kept_lost);
 			return;
 		}
+		fill_pending((__u32)bpf_get_current_pid_tgid(), &record.pending);
 		count(counts, n_waits_out);
 		if (bpf_perf_event_output(ctx, &wait_output, output_index(call->slot), &record,
 					  sizeof(record)) != 0) {

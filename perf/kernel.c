@@ -170,11 +170,14 @@ static void add_layouts(struct dp_record_layout *layout)
 			    FIELD(dp_kernel_free, args[2]), FIELD(dp_kernel_free, sp)}},
 		{.id = DP_KERNEL_RECORD_RELEASE,
 		 .type = DP_EVENT_RELEASE,
-		 .fields = {FIELD(dp_kernel_release, wakee_tid)}},
+		 .fields = {FIELD(dp_kernel_release, wakee_tid),
+			    FIELD(dp_kernel_release, pending.sp),
+			    FIELD(dp_kernel_release, pending.stack0)}},
 		{.id = DP_KERNEL_RECORD_WAIT,
 		 .type = DP_EVENT_WAIT,
 		 .fields = {FIELD(dp_kernel_wait, released), FIELD(dp_kernel_wait, delay_ns),
-			    FIELD(dp_kernel_wait, drawn_ns)}},
+			    FIELD(dp_kernel_wait, drawn_ns), FIELD(dp_kernel_wait, pending.sp),
+			    FIELD(dp_kernel_wait, pending.stack0)}},
 	};
 
 	for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++)
@@ -234,6 +237,7 @@ static int open_probes(struct dp_kernel *kernel, const struct dp_sampler_options
 	    !has_lost_main_thread(options->pid))
 		return dp_kernel_links_open(&kernel->links, kernel->programs, kernel->slot, options,
 					    err);
+	kernel->config.traps_all = 1;
 	return dp_kernel_events_open(&kernel->events, kernel->programs, kernel->slot, options, err);
 }
 

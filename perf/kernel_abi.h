@@ -47,7 +47,7 @@ struct dp_kernel_config {
 	__u64 rate_ln2_fixed; /* heap rate in bytes times ln 2, in units of 2^-16 */
 	__u64 block_rate_ns;
 	__u32 contention;
-	__u32 pad;
+	__u32 traps_all; /* returns are trapped whatever the programs answer */
 };
 
 /* Counters, of one process and one CPU. */
@@ -142,11 +142,19 @@ struct dp_kernel_free {
 	__u64 sp;
 };
 
+/* The allocation call that the thread is inside of, if its return is trapped: the word at @sp, a
+ * return address, is replaced by a trampoline until then. 0, 0: none is known. */
+struct dp_kernel_pending {
+	__u64 sp;
+	__u64 stack0;
+};
+
 /* A thread releases another one whose wait would be kept. */
 struct dp_kernel_release {
 	__u16 type;
 	__u16 pad;
 	__u32 wakee_tid;
+	struct dp_kernel_pending pending;
 };
 
 /* A wait that is kept, at its end. */
@@ -156,6 +164,7 @@ struct dp_kernel_wait {
 	__u32 released; /* by a thread of the process, whose record came before */
 	__u64 delay_ns;
 	__u64 drawn_ns; /* what decided: to the release, else to the end */
+	struct dp_kernel_pending pending;
 };
 
 #endif

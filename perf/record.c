@@ -272,11 +272,15 @@ static void set_sample(struct dp_event *event, const struct parts *parts, uint64
 		event->wait.delay_ns = values[1];
 		event->wait.drawn_ns = values[2];
 		event->wait.user = parts->user;
+		event->wait.user.pending_sp = values[3];
+		event->wait.user.pending_return = values[4];
 		break;
 	case DP_EVENT_WAKING:
 	case DP_EVENT_RELEASE:
 		event->waking.wakee_tid = (uint32_t)values[0];
 		event->waking.user = parts->user;
+		event->waking.user.pending_sp = values[1];
+		event->waking.user.pending_return = values[2];
 		break;
 	default:
 		set_entry(event, parts, probe_avma, values, decided);

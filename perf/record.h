@@ -45,6 +45,9 @@ struct dp_user_state {
 	uint32_t asked_bytes;	   /* how much of the stack the event was opened to copy */
 	const uint64_t *callchain; /* user addresses, leaf first, markers included */
 	size_t n_callchain;
+	/* The word at this stack pointer holds a pending return's trampoline instead of this
+	 * address, as the kernel sampler knows; 0, 0: none that it knows. */
+	uint64_t pending_sp, pending_return;
 };
 
 struct dp_event {
@@ -147,8 +150,8 @@ struct dp_raw_layout {
 	struct dp_raw_field probe; /* __probe_ip or __probe_func; size 0 if it is no probe */
 	/*
 	 * Entry: di si dx sp stack0 (free: di, sp). Return: retval dx sp. Futex enter: uaddr op
-	 * val; exit: ret. Waking, release: pid. Wait: released delay_ns drawn_ns. Size 0: not
-	 * there.
+	 * val; exit: ret. Waking: pid. Release: pid pending sp stack0. Wait: released
+	 * delay_ns drawn_ns pending sp stack0. Size 0: not there.
 	 */
 	struct dp_raw_field fields[DP_N_RAW_FIELDS];
 	struct dp_raw_field decided; /* DP_KERNEL_* of an entry or a return (perf/kernel_abi.h) */

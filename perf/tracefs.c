@@ -23,7 +23,7 @@
 #include "src/base/proc_stat.h"
 
 #define GROUP_PREFIX "deltaprof_"
-#define MAX_EVENTS 8
+#define MAX_EVENTS 256
 #define NAME_MAX_BYTES 64
 
 struct dp_tracefs {

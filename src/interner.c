@@ -53,7 +53,8 @@ uint32_t dp_interner_entry(void *context, const struct dp_event *event)
 
 /* Whose stack is being unwound: the context of pending_return(). */
 struct returning {
-	const struct dp_pairing *pairing;
+	const struct dp_pairing *pairing; /* NULL: allocations are not observed */
+	const struct dp_user_state *user;
 	uint32_t tid;
 };
 
@@ -61,7 +62,11 @@ static uint64_t pending_return(void *context, uint64_t avma)
 {
 	const struct returning *returning = context;
 
-	return dp_pairing_return_address(returning->pairing, returning->tid, avma);
+	if (avma == returning->user->pending_sp)
+		return returning->user->pending_return;
+	return returning->pairing
+		       ? dp_pairing_return_address(returning->pairing, returning->tid, avma)
+		       : 0;
 }
 
 static enum dp_frame_mark mark_of(const struct dp_unwind_result *result)
@@ -86,13 +91,13 @@ static enum dp_frame_mark mark_of(const struct dp_unwind_result *result)
 static size_t unwind(struct dp_interner *interner, uint32_t tid, const struct dp_user_state *user,
 		     bool at_entry, struct dp_unwind_counts *counts, uint64_t *ret_frames)
 {
-	struct returning returning = {interner->pairing, tid};
+	struct returning returning = {interner->pairing, user, tid};
 	struct dp_unwind_sample sample = {
 		.stack = user->stack,
 		.stack_bytes = user->stack_bytes,
 		.leaf_is_call = !at_entry,
 		.at_entry = at_entry,
-		.pending = interner->pairing ? pending_return : NULL,
+		.pending = pending_return,
 		.context = &returning,
 		.callchain = user->n_callchain > 0 ? user->callchain : NULL,
 		.n_callchain = user->n_callchain,
