@@ -26,6 +26,8 @@ TARGETS = os.environ.get("DP_TARGETS", "")
 # What --sampler is given where a test does not say: "direct", or "" for none.
 SAMPLER = os.environ.get("DP_SAMPLER", "")
 REQUIRED = os.environ.get("DP_REQUIRE_PERF") == "1"
+# The samplers that this build has; a test class for another one is not run.
+SAMPLERS = os.environ.get("DP_SAMPLERS", "direct").split()
 TRACEFS = "/sys/kernel/tracing"
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 
@@ -433,6 +435,9 @@ class LiveTest(unittest.TestCase):
 
     maxDiff = 4000
 
+    # What every profiler of the class gets as --sampler: a word of SAMPLERS, or None for its own choice.
+    SAMPLER = None
+
     def setUp(self):
         self.targets, self.profilers = [], []
 
@@ -444,6 +449,8 @@ class LiveTest(unittest.TestCase):
     def profile(self, target, *args, attached=True, **options):
         """Starts the profiler on a target (or a pid) and waits until it is attached."""
         pid = target if isinstance(target, int) else target.pid
+        if self.SAMPLER:
+            args = ("--sampler", self.SAMPLER, *args)
         profiler = Profiler(pid, *args, **options)
         self.profilers.append(profiler)
         if attached:
@@ -537,6 +544,17 @@ def expected_stacks(report):
     return {tuple(s["stack"]): s["values"] for s in report["stacks"] if any(s["values"])}
 
 
+class Loader(unittest.TestLoader):
+    """Leaves out, and says so, the classes for samplers that this build does not have."""
+
+    def loadTestsFromTestCase(self, testCaseClass):
+        sampler = getattr(testCaseClass, "SAMPLER", None)
+        if sampler and sampler not in SAMPLERS:
+            print(f"{testCaseClass.__name__}: this build has no {sampler} sampler", file=sys.stderr)
+            return self.suiteClass()
+        return super().loadTestsFromTestCase(testCaseClass)
+
+
 def main():
     """Runs the tests of the calling program. Exit status 77: something was skipped."""
     reason = why_impossible()
@@ -546,7 +564,7 @@ def main():
     for name, value in (("DP_BINARY", BINARY), ("DP_TARGETS", TARGETS)):
         if not os.path.exists(value):
             sys.exit(f"{name} is {value!r}: no such file; run the tests with ctest")
-    program = unittest.main(module="__main__", exit=False, verbosity=2)
+    program = unittest.main(module="__main__", exit=False, verbosity=2, testLoader=Loader())
     if not program.result.wasSuccessful():
         sys.exit(1)
     if program.result.testsRun == 0:
