@@ -3,7 +3,7 @@
  * truth: eight threads that allocate along known stacks and count, per stack, what they allocated
  * and what of it they still hold.
  *
- *   truth [--seed N] [--without FUNCTION] [--min-size BYTES]
+ *   truth [--seed N] [--without FUNCTION] [--min-size BYTES] [--threads N] [--life N]
  *   go N     make N more allocations, spread over the threads; answers when all threads rest
  *   report   everything so far, per stack
  *   quit     exit
@@ -11,14 +11,16 @@
  * The hard idea: between `ready` and `quit` not one allocation happens beside the counted ones (no
  * stdio, every table static), so that the profile must hold these stacks and nothing else. Every
  * object carries a mark in its first byte that is checked when it is freed: if a probe ever damaged
- * a call, it shows here.
+ * a call, it shows here. Only with --life N, where a thread ends after N operations and another one
+ * goes on in its place, what pthread_create() allocates comes on top, below succeed().
  */
 #include <malloc.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "target.h"
 
-#define N_THREADS 8
+#define MAX_THREADS 64
 #define N_SLOTS 1024
 #define N_QUEUE 512
 
@@ -209,8 +211,10 @@ struct queue {
 };
 
 struct worker {
+	pthread_t thread;
 	uint64_t random;
 	uint64_t quota;
+	bool goes_on; /* a new thread takes over amid a `go` */
 	unsigned index;
 	struct object slots[N_SLOTS];
 	struct counter counters[N_STACKS];
@@ -220,10 +224,13 @@ struct worker {
 	struct queue queue;
 };
 
-static struct worker workers[N_THREADS];
+static struct worker workers[MAX_THREADS];
 static pthread_barrier_t start_barrier, rest_barrier, drained_barrier;
 static bool stopping, without[N_LEAVES];
 static uint32_t min_size;
+static unsigned n_threads = 8;
+static uint64_t life = UINT64_MAX;
+static atomic_ullong n_succeeded;
 
 static void die(const char *what)
 {
@@ -374,7 +381,7 @@ static void empty_slot(struct worker *worker, struct object *slot)
 		return;
 	if (r & 1) {
 		unsigned to =
-			(worker->index + 1 + (unsigned)(r >> 8) % (N_THREADS - 1)) % N_THREADS;
+			(worker->index + 1 + (unsigned)(r >> 8) % (n_threads - 1)) % n_threads;
 
 		if (hand_over(&workers[to], slot)) {
 			slot->pointer = NULL;
@@ -460,7 +467,7 @@ KEEP void fail(struct worker *worker, struct object *slot)
 KEEP void worker_run(struct worker *worker);
 KEEP void worker_run(struct worker *worker)
 {
-	while (worker->quota > 0) {
+	for (uint64_t i = 0; i < life && worker->quota > 0; i++) {
 		uint64_t r = target_random(&worker->random) >> 7;
 		struct object *slot = &worker->slots[(r >> 16) % N_SLOTS];
 
@@ -480,15 +487,33 @@ KEEP void worker_run(struct worker *worker)
 }
 
 KEEP void *worker_main(void *arg);
+
+/* Another thread takes the calling one's place. */
+KEEP void succeed(struct worker *worker);
+KEEP void succeed(struct worker *worker)
+{
+	pthread_detach(pthread_self());
+	if (pthread_create(&worker->thread, NULL, worker_main, worker))
+		die("pthread_create");
+	atomic_fetch_add(&n_succeeded, 1);
+	STAY();
+}
+
 KEEP void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
 
 	for (;;) {
-		pthread_barrier_wait(&start_barrier);
+		if (!worker->goes_on)
+			pthread_barrier_wait(&start_barrier);
 		if (stopping)
 			break;
 		worker_run(worker);
+		worker->goes_on = worker->quota > 0;
+		if (worker->goes_on) {
+			succeed(worker);
+			break;
+		}
 		/* Nobody hands anything over any more: what is still queued is freed by its owner.
 		 */
 		pthread_barrier_wait(&rest_barrier);
@@ -520,7 +545,7 @@ static struct counter sum_counters(uint32_t stack)
 {
 	struct counter sum = {0};
 
-	for (unsigned i = 0; i < N_THREADS; i++) {
+	for (unsigned i = 0; i < n_threads; i++) {
 		const struct counter *counter = &workers[i].counters[stack];
 
 		sum.alloc_objects += counter->alloc_objects;
@@ -554,7 +579,7 @@ static void add_sum(const char *name, size_t offset)
 {
 	unsigned long long sum = 0;
 
-	for (unsigned i = 0; i < N_THREADS; i++)
+	for (unsigned i = 0; i < n_threads; i++)
 		sum += *(const uint64_t *)((const char *)&workers[i] + offset);
 	add(",\"%s\":%llu", name, sum);
 }
@@ -572,7 +597,7 @@ static void report(void)
 	for (unsigned i = 0; i < N_SIZES; i++) {
 		unsigned long long n = 0, n_held = 0;
 
-		for (unsigned w = 0; w < N_THREADS; w++) {
+		for (unsigned w = 0; w < n_threads; w++) {
 			n += workers[w].n_by_size[i];
 			n_held += workers[w].n_by_size[i] - workers[w].n_freed_by_size[i];
 		}
@@ -582,7 +607,7 @@ static void report(void)
 	for (unsigned leaf = 0; leaf < N_LEAVES; leaf++) {
 		unsigned long long n = 0;
 
-		for (unsigned w = 0; w < N_THREADS; w++)
+		for (unsigned w = 0; w < n_threads; w++)
 			n += workers[w].n_failed[leaf];
 		add("%s\"%s\":%llu", leaf ? "," : "", leaves[leaf].name, n);
 	}
@@ -598,6 +623,7 @@ static void report(void)
 	add_sum("in_place", offsetof(struct worker, n_in_place));
 	add_sum("to_zero", offsetof(struct worker, n_to_zero));
 	add_sum("zeroed", offsetof(struct worker, n_zeroed));
+	add(",\"succeeded\":%llu", (unsigned long long)atomic_load(&n_succeeded));
 	add("}\n");
 	target_write(report_text, n_report);
 }
@@ -606,8 +632,8 @@ static void report(void)
 
 static void go(unsigned long long n)
 {
-	for (unsigned i = 0; i < N_THREADS; i++)
-		workers[i].quota = n / N_THREADS + (i < n % N_THREADS);
+	for (unsigned i = 0; i < n_threads; i++)
+		workers[i].quota = n / n_threads + (i < n % n_threads);
 	pthread_barrier_wait(&start_barrier);
 	pthread_barrier_wait(&rest_barrier);
 	pthread_barrier_wait(&drained_barrier);
@@ -623,6 +649,10 @@ static void parse_options(int argc, char **argv, uint64_t *ret_seed)
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--min-size") == 0 && i + 1 < argc) {
 			min_size = (uint32_t)strtoul(argv[++i], NULL, 10);
+		} else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
+			n_threads = (unsigned)strtoul(argv[++i], NULL, 10);
+		} else if (strcmp(argv[i], "--life") == 0 && i + 1 < argc) {
+			life = strtoull(argv[++i], NULL, 10);
 		} else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
 			*ret_seed = strtoull(argv[++i], NULL, 10);
 		} else if (strcmp(argv[i], "--without") == 0 && i + 1 < argc) {
@@ -638,19 +668,20 @@ static void parse_options(int argc, char **argv, uint64_t *ret_seed)
 
 int main(int argc, char **argv)
 {
-	pthread_t threads[N_THREADS];
 	char line[TARGET_LINE_MAX];
 	uint64_t seed;
 
 	parse_options(argc, argv, &seed);
-	pthread_barrier_init(&start_barrier, NULL, N_THREADS + 1);
-	pthread_barrier_init(&rest_barrier, NULL, N_THREADS + 1);
-	pthread_barrier_init(&drained_barrier, NULL, N_THREADS + 1);
-	for (unsigned i = 0; i < N_THREADS; i++) {
+	if (n_threads < 2 || n_threads > MAX_THREADS || life == 0)
+		die("2 to 64 threads that live for an operation at least");
+	pthread_barrier_init(&start_barrier, NULL, n_threads + 1);
+	pthread_barrier_init(&rest_barrier, NULL, n_threads + 1);
+	pthread_barrier_init(&drained_barrier, NULL, n_threads + 1);
+	for (unsigned i = 0; i < n_threads; i++) {
 		workers[i].index = i;
-		workers[i].random = (seed * N_THREADS + i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+		workers[i].random = (seed * n_threads + i + 1) * UINT64_C(0x9e3779b97f4a7c15);
 		pthread_mutex_init(&workers[i].queue.lock, NULL);
-		if (pthread_create(&threads[i], NULL, worker_main, &workers[i]))
+		if (pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]))
 			die("pthread_create");
 	}
 	target_ready();
@@ -664,7 +695,7 @@ int main(int argc, char **argv)
 	}
 	stopping = true;
 	pthread_barrier_wait(&start_barrier);
-	for (unsigned i = 0; i < N_THREADS; i++)
-		pthread_join(threads[i], NULL);
+	for (unsigned i = 0; i < n_threads; i++)
+		pthread_join(workers[i].thread, NULL);
 	return 0;
 }
