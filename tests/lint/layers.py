@@ -17,7 +17,7 @@ MAY_INCLUDE = {
     "symbolize": {"src/base", "symbolize"},
     "encode": {"src/base", "encode"},
     "src": {"src/base", "perf", "symbolize", "encode", "src"},
-    "tests": {"src/base", "perf", "symbolize", "encode", "src", "tests"},
+    "tests": {"src/base", "perf", "symbolize", "encode", "src", "tests", "tests/targets"},
     "tests/targets": {"tests/targets"},  # stand-alone programs, compiled where they lie
     "bench": {"src/base", "perf", "symbolize", "encode", "src", "tests", "bench"},
 }
