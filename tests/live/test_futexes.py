@@ -18,7 +18,7 @@ HOLD_US = 20_000
 class FutexTests:
     """What is checked, of the scenes that the sampler is expected to see."""
 
-    def play(self, which):
+    def play(self, which, *args):
         """Plays the scenes of these sorts, all at once: block, mutex, {scene: its truth}.
 
         A busy machine may keep the profiler from its rings for too long; exact is only what lost nothing, so
@@ -28,7 +28,7 @@ class FutexTests:
             target = self.target("futexes")
             names = target.ask("names")
             names = [name for sort in which for name in names[sort]]
-            profiler = self.profile(target, *EXACT)
+            profiler = self.profile(target, *EXACT, *args)
             target.ask(f"go {','.join(names)} {ROUNDS} {HOLD_US}")
             self.finish(profiler)
             report = target.ask("report")
@@ -101,8 +101,8 @@ class FutexTests:
         self.assertEqual(ends["lock"], sum(scene["sleeps"] for scene in locks) - charged, ends)
         self.assertEqual(ends["released"] + ends["otherwise"], n, ends)
 
-    def check_scenes(self, which):
-        block, mutex, truth = self.play(which)
+    def check_scenes(self, which, *args):
+        block, mutex, truth = self.play(which, *args)
         self.assertEqual({scene["sleeps"] + scene["not_slept"] > 0 for scene in truth.values()}, {True})
         waited = self.check_block(block, truth)
         self.check_mutex(mutex, truth, waited)
@@ -111,6 +111,14 @@ class FutexTests:
 
     def test_sleeps_of_futex_are_charged_to_who_waits_and_to_who_wakes(self):
         self.check_scenes(["old"])
+
+    def test_who_watches_another_process_sees_every_call(self):
+        """Tracepoints are the whole machine's: a program on one that returns 0 hides the call from all others.
+
+        Source: the kernel's perf_syscall_enter() and perf_trace_run_bpf_submit().
+        """
+        self.profile(self.target("waits"), *EXACT)
+        self.check_scenes(["old"], "--sampler", "direct")
 
 
 class DirectTest(FutexTests, LiveTest):
