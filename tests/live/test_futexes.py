@@ -29,7 +29,7 @@ class FutexTests:
             names = target.ask("names")
             names = [name for sort in which for name in names[sort]]
             profiler = self.profile(target, *EXACT, *args)
-            target.ask(f"go {','.join(names)} {ROUNDS} {HOLD_US}")
+            target.ask(f"go {','.join(which)} {ROUNDS} {HOLD_US}")
             self.finish(profiler)
             report = target.ask("report")
             self.assertEqual(target.quit(), 0)

@@ -2,10 +2,12 @@
 /*
  * futexes: waits of known number, length and end, made with the raw system calls.
  *
- *   go NAME[,NAME...] ROUNDS HOLD_US   plays each of these scenes so often; answers when done
- *   report                             the truth of every scene so far
- *   names                              what scenes there are; "newer" are those of later kernels'
- * calls quit                               exit
+ *   go NAME[,NAME...] ROUNDS HOLD_US  plays each of these scenes so often; answers when done
+ *   report                            the truth of every scene so far
+ *   names                             what scenes there are
+ *   quit                              exit
+ *
+ * "old" stands for all scenes of futex(2), "newer" for all of later kernels' calls.
  *
  * A scene is one releaser's thread and one or more waiters. The releaser acts when the kernel says
  * that every waiter sleeps, and HOLD_US later; so how often each of them sleeps in a round is known
@@ -250,6 +252,13 @@ static void make_play(struct play *play, const struct scene *scene)
 	hear(done);
 }
 
+/* By its own name, or by that of its sort. */
+static bool is_called(const struct scene *scene, const char *name)
+{
+	return strcmp(name, scene->name) == 0 ||
+	       strcmp(name, scene->is_newer ? "newer" : "old") == 0;
+}
+
 static void go(char *arguments)
 {
 	char *list = strtok(arguments, " "), *rounds = strtok(NULL, " "), *hold = strtok(NULL, " ");
@@ -257,16 +266,20 @@ static void go(char *arguments)
 
 	if (!list || !rounds || !hold)
 		fail("go NAME[,NAME...] ROUNDS HOLD_US", 0);
-	for (char *name = strtok(list, ","); name; name = strtok(NULL, ","), n_started++) {
-		size_t i = 0;
+	for (char *name = strtok(list, ","); name; name = strtok(NULL, ",")) {
+		unsigned n = 0;
 
-		while (i < n_scenes && strcmp(name, scenes[i].name) != 0)
-			i++;
-		if (i == n_scenes)
+		for (size_t i = 0; i < n_scenes; i++) {
+			if (!is_called(&scenes[i], name))
+				continue;
+			plays[i].rounds = (unsigned)atoi(rounds);
+			plays[i].hold_us = (unsigned)atoi(hold);
+			tell(plays[i].start);
+			n++;
+		}
+		if (n == 0)
 			fail("no such scene", 0);
-		plays[i].rounds = (unsigned)atoi(rounds);
-		plays[i].hold_us = (unsigned)atoi(hold);
-		tell(plays[i].start);
+		n_started += n;
 	}
 	while (n_started-- > 0)
 		hear(done);
