@@ -127,6 +127,7 @@ struct futex_call {
 	__u64 enter_ns;
 	__u64 threshold_ns; /* a wait is kept if it is longer */
 	__u64 release_delay_ns;
+	__u64 ours_ns; /* what the record of a release has held the wait up for */
 	__u32 slot;
 	__u8 role;
 	__u8 woken; /* by whomever */
@@ -763,12 +764,12 @@ static __always_inline void fill_pending(__u32 tid, struct dp_kernel_pending *re
 	ret->stack0 = call ? call->stack0 : 0;
 }
 
-/* From the call's entry until now, at least 1. */
+/* From the call's entry until now without what we took, at least 1. */
 static __always_inline __u64 delay(const struct futex_call *call)
 {
-	__u64 now_ns = bpf_ktime_get_ns();
+	__s64 delay_ns = bpf_ktime_get_ns() - call->enter_ns - call->ours_ns;
 
-	return now_ns > call->enter_ns ? now_ns - call->enter_ns : 1;
+	return delay_ns > 0 ? delay_ns : 1;
 }
 
 SEC("tp_btf/sched_waking")
@@ -802,6 +803,10 @@ int BPF_PROG(wakes, struct task_struct *woken)
 		count(&cpu->counts, n_waits_lost);
 		wait->release_lost = 1;
 	}
+	/* The thread is woken after us. Only waits that are kept pay for that, so it would not even
+	 * out. */
+	wait->ours_ns +=
+		bpf_ktime_get_ns() - wait->enter_ns - wait->ours_ns - wait->release_delay_ns;
 	return 0;
 }
 

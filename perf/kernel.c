@@ -251,15 +251,14 @@ static int configure(struct dp_kernel *kernel, const struct dp_sampler_options *
 	int r;
 
 	kernel->config = (struct dp_kernel_config){
-		.tgid = (uint32_t)options->pid,
 		.except_tid = (uint32_t)options->except_tid,
 		.exact = exact,
 		.rate_ln2_fixed = (uint64_t)(LN2 * 0x1p16 * (double)options->heap_rate_bytes + 0.5),
 		.block_rate_ns = options->block_rate_ns,
 		.contention = options->contention,
 	};
-	r = dp_kernel_programs_reset(kernel->programs, kernel->slot, options->seed,
-				     options->heap_rate_bytes, max_live, err);
+	r = dp_kernel_programs_reset(kernel->programs, kernel->slot, (uint32_t)options->pid,
+				     options->seed, options->heap_rate_bytes, max_live, err);
 	if (r == 0) {
 		r = dp_kernel_programs_configure(kernel->programs, kernel->slot, &kernel->config);
 		if (r < 0)

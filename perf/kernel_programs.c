@@ -34,7 +34,8 @@ struct dp_kernel_programs {
 	struct bpf_link *execs;
 	struct bpf_link *links[MAX_LINKS]; /* futex calls and wake-ups */
 	size_t n_links;
-	int live_fds[DP_KERNEL_MAX_SLOTS]; /* 0: none */
+	int live_fds[DP_KERNEL_MAX_SLOTS];   /* 0: none */
+	uint32_t tgids[DP_KERNEL_MAX_SLOTS]; /* 0: none */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -207,6 +208,10 @@ void dp_kernel_programs_put(struct dp_kernel_programs *programs, uint32_t slot)
 		close(programs->live_fds[slot]);
 		programs->live_fds[slot] = 0;
 	}
+	if (programs->tgids[slot] != 0)
+		bpf_map_delete_elem(bpf_map__fd(programs->bpf->maps.targets),
+				    &programs->tgids[slot]);
+	programs->tgids[slot] = 0;
 	programs->slots &= ~(UINT64_C(1) << slot);
 	programs->watching &= programs->slots;
 	if (programs->watching == 0)
@@ -371,10 +376,22 @@ static int reset_live(struct dp_kernel_programs *programs, uint32_t slot, uint32
 	return bpf_map_update_elem(bpf_map__fd(programs->bpf->maps.live), &slot, &fd, BPF_ANY);
 }
 
-int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot, uint64_t seed,
-			     uint64_t rate_bytes, uint32_t max_live, struct dp_error *err)
+int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot, uint32_t tgid,
+			     uint64_t seed, uint64_t rate_bytes, uint32_t max_live,
+			     struct dp_error *err)
 {
-	int r = reset_cpus(programs, slot, seed, rate_bytes);
+	int r = bpf_map_update_elem(bpf_map__fd(programs->bpf->maps.targets), &tgid, &slot,
+				    BPF_NOEXIST);
+
+	if (r == -EEXIST)
+		return dp_error_set(err, r,
+				    "pid %u: the kernel sampler observes it for this program "
+				    "already; use --sampler direct for the second time",
+				    tgid);
+	if (r == 0) {
+		programs->tgids[slot] = tgid;
+		r = reset_cpus(programs, slot, seed, rate_bytes);
+	}
 
 	if (r == 0)
 		r = reset_sites(programs, slot);
@@ -388,16 +405,8 @@ int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot,
 int dp_kernel_programs_configure(struct dp_kernel_programs *programs, uint32_t slot,
 				 const struct dp_kernel_config *config)
 {
-	int targets = bpf_map__fd(programs->bpf->maps.targets);
-	int r = bpf_map_update_elem(bpf_map__fd(programs->bpf->maps.configs), &slot, config,
-				    BPF_ANY);
-
-	if (r < 0)
-		return r;
-	if (config->enabled)
-		return bpf_map_update_elem(targets, &config->tgid, &slot, BPF_ANY);
-	bpf_map_delete_elem(targets, &config->tgid);
-	return 0;
+	return bpf_map_update_elem(bpf_map__fd(programs->bpf->maps.configs), &slot, config,
+				   BPF_ANY);
 }
 
 int dp_kernel_programs_set_output(struct dp_kernel_programs *programs, uint32_t slot,

@@ -57,13 +57,15 @@ int dp_kernel_programs_watch_waits(struct dp_kernel_programs *programs, uint32_t
 				   struct dp_error *err);
 
 /*
- * Readies the slot: no counts, nothing known of functions, generators that begin with @seed, a set
- * of at most @max_live live objects.
+ * Readies the slot for process @tgid: no counts, nothing known of functions, generators that begin
+ * with @seed, a set of at most @max_live live objects.
  *
- * @rate_bytes: of the heap. Returns 0 or a negative errno with a sentence in @err.
+ * @rate_bytes: of the heap. Returns 0 or a negative errno with a sentence in @err; -EEXIST if
+ * another slot is the process's.
  */
-int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot, uint64_t seed,
-			     uint64_t rate_bytes, uint32_t max_live, struct dp_error *err);
+int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot, uint32_t tgid,
+			     uint64_t seed, uint64_t rate_bytes, uint32_t max_live,
+			     struct dp_error *err);
 
 /* Returns 0 or a negative errno. */
 int dp_kernel_programs_configure(struct dp_kernel_programs *programs, uint32_t slot,

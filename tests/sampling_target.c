@@ -46,8 +46,10 @@ static void execute(const int in[2], const int out[2], const char *path)
 
 void sampling_target_observe(struct sampling_target *target)
 {
-	const struct dp_sampler_options options = {
-		.pid = target->pid, .contention = true, .stack_bytes = OBSERVED_STACK_BYTES};
+	const struct dp_sampler_options options = {.pid = target->pid,
+						   .mode = DP_SAMPLER_DIRECT,
+						   .contention = true,
+						   .stack_bytes = OBSERVED_STACK_BYTES};
 	struct dp_error err = {0};
 
 	if (dp_sampler_open(&target->observer, &options, &err) < 0)
