@@ -197,22 +197,6 @@ static int check_namespace(struct dp_error *err)
 		"run in another pid namespace; use --sampler direct");
 }
 
-static int read_stat(pid_t pid, struct dp_proc_stat *ret)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	return dp_proc_stat_read(path, ret);
-}
-
-/* Whether the process's main thread has ended before it; links cannot be bound to it then. */
-static bool has_lost_main_thread(pid_t pid)
-{
-	struct dp_proc_stat stat;
-
-	return read_stat(pid, &stat) == 0 && (stat.state == 'Z' || stat.state == 'X');
-}
-
 static int open_probes(struct dp_kernel *kernel, const struct dp_sampler_options *options,
 		       struct dp_error *err)
 {
@@ -232,9 +216,10 @@ static int open_probes(struct dp_kernel *kernel, const struct dp_sampler_options
 	if (options->n_sites > DP_KERNEL_MAX_SITES)
 		return dp_error_set(err, -ENOSPC, "pid %d: more than %d functions to be probed",
 				    options->pid, DP_KERNEL_MAX_SITES);
+	/* A link cannot be bound to a main thread that has ended. */
 	if (options->mode != DP_SAMPLER_KERNEL_EVENTS &&
 	    dp_kernel_programs_fd(kernel->programs, DP_KERNEL_PROGRAM_SESSION) >= 0 &&
-	    !has_lost_main_thread(options->pid))
+	    dp_thread_is_alive(options->pid, options->pid))
 		return dp_kernel_links_open(&kernel->links, kernel->programs, kernel->slot, options,
 					    err);
 	kernel->config.traps_all = 1;
@@ -384,8 +369,10 @@ void dp_kernel_count(const struct dp_kernel *kernel, struct dp_kernel_counts *re
 void dp_kernel_get_size(const struct dp_kernel *kernel, size_t *ret_threads, size_t *ret_fds)
 {
 	struct dp_proc_stat stat = {.n_threads = 0};
+	char path[64];
 
-	read_stat(kernel->pid, &stat);
+	snprintf(path, sizeof(path), "/proc/%d/stat", kernel->pid);
+	dp_proc_stat_read(path, &stat);
 	*ret_threads = (size_t)stat.n_threads;
 	*ret_fds = kernel->links.n + kernel->rings->n_cpus * DP_KERNEL_N_OUTPUTS +
 		   dp_kernel_programs_n_fds(kernel->programs);

@@ -77,16 +77,6 @@ static bool is_bound(const struct dp_kernel_events *events, pid_t tid)
 	return false;
 }
 
-/* The kernel opens no events on a thread that has ended, be it there until its process has. */
-static bool is_alive(pid_t pid, pid_t tid)
-{
-	struct dp_proc_stat stat;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
-	return dp_proc_stat_read(path, &stat) == 0 && stat.state != 'Z' && stat.state != 'X';
-}
-
 /* Binds the @i-th to any thread that lives and is not bound yet, if there is one. */
 static int bind_any(struct dp_kernel_events *events, size_t i)
 {
@@ -102,7 +92,8 @@ static int bind_any(struct dp_kernel_events *events, size_t i)
 	while (r == -ESRCH && (entry = readdir(dir))) {
 		pid_t tid = atoi(entry->d_name);
 
-		if (tid > 0 && !is_bound(events, tid) && is_alive(events->pid, tid))
+		/* The kernel opens no events on a thread that has ended. */
+		if (tid > 0 && !is_bound(events, tid) && dp_thread_is_alive(events->pid, tid))
 			r = bind_thread(events, i, tid);
 	}
 	closedir(dir);

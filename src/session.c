@@ -16,6 +16,7 @@
 #include "perf/arch.h"
 #include "src/base/clock.h"
 #include "src/base/frame.h"
+#include "src/base/proc_stat.h"
 #include "src/delta.h"
 #include "src/interner.h"
 #include "src/locks.h"
@@ -299,8 +300,8 @@ static int keep_safe(struct dp_session *session, struct dp_error *err)
 	return 0;
 }
 
-int dp_session_open(struct dp_session **ret, const struct dp_session_options *options,
-		    struct dp_error *err)
+static int open_session(struct dp_session **ret, const struct dp_session_options *options,
+			struct dp_error *err)
 {
 	struct dp_session *session = calloc(1, sizeof(*session));
 	int r;
@@ -341,6 +342,19 @@ int dp_session_open(struct dp_session **ret, const struct dp_session_options *op
 	return 0;
 out:
 	dp_session_close(session);
+	return r;
+}
+
+int dp_session_open(struct dp_session **ret, const struct dp_session_options *options,
+		    struct dp_error *err)
+{
+	const bool began_alive = dp_thread_is_alive(options->pid, options->pid);
+	int r = open_session(ret, options, err);
+
+	/* Mapped files are opened through a thread that lives, and that has ended in the midst of
+	 * it. */
+	if (r == -ENOENT && began_alive && !dp_thread_is_alive(options->pid, options->pid))
+		r = open_session(ret, options, err);
 	return r;
 }
 

@@ -28,15 +28,8 @@ static bool all_threads_ended(pid_t pid)
 	if (!dir)
 		return true;
 	while (!alive && (entry = readdir(dir))) {
-		struct dp_proc_stat line;
-		char stat_path[128];
-
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(stat_path, sizeof(stat_path), "/proc/%d/task/%.16s/stat", pid,
-			 entry->d_name);
-		alive = dp_proc_stat_read(stat_path, &line) == 0 && line.state != 'Z' &&
-			line.state != 'X';
+		if (entry->d_name[0] != '.')
+			alive = dp_thread_is_alive(pid, atoi(entry->d_name));
 	}
 	closedir(dir);
 	return !alive;

@@ -46,3 +46,12 @@ int dp_proc_stat_read(const char *path, struct dp_proc_stat *ret)
 	*ret = stat;
 	return 0;
 }
+
+bool dp_thread_is_alive(pid_t pid, pid_t tid)
+{
+	struct dp_proc_stat line;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
+	return dp_proc_stat_read(path, &line) == 0 && line.state != 'Z' && line.state != 'X';
+}
