@@ -35,7 +35,7 @@ _deltaprof_perf()
 		mapfile -t COMPREPLY < <(compgen -W 'auto fp dwarf' -- "$current")
 		;;
 	--sampler)
-		mapfile -t COMPREPLY < <(compgen -W 'auto direct' -- "$current")
+		mapfile -t COMPREPLY < <(compgen -W 'auto kernel direct' -- "$current")
 		;;
 	--max-overhead)
 		mapfile -t COMPREPLY < <(compgen -W '100' -- "$current")

@@ -452,6 +452,14 @@ static void estimates_of_the_kernel_sampler_are_unbiased_and_spread_as_predicted
 	check_sampler(DP_SAMPLER_KERNEL);
 }
 
+static void the_same_where_the_kernel_has_no_sessions(void **state)
+{
+	(void)state;
+	if (!has_sampler("kernel"))
+		skip();
+	check_sampler(DP_SAMPLER_KERNEL_EVENTS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -459,6 +467,7 @@ int main(void)
 			estimates_of_the_direct_sampler_are_unbiased_and_spread_as_predicted),
 		cmocka_unit_test(
 			estimates_of_the_kernel_sampler_are_unbiased_and_spread_as_predicted),
+		cmocka_unit_test(the_same_where_the_kernel_has_no_sessions),
 	};
 	int r = perf_must_skip();
 

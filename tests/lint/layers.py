@@ -29,6 +29,7 @@ THIRD_PARTY = {
     r"protobuf-c/.*|zlib\.h": {"encode"},
     r"Zydis/.*|Zycore/.*": {"perf"},
     r"bpf/.*": {"perf"},
+    r"bpf/.*": {"perf"},
     r"cmocka\.h": {"tests"},
     r"deltaprof\.h": {"tests"},  # as installed
 }
