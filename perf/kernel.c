@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <linux/perf_event.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,7 +239,8 @@ static int configure(struct dp_kernel *kernel, const struct dp_sampler_options *
 	kernel->config = (struct dp_kernel_config){
 		.except_tid = (uint32_t)options->except_tid,
 		.exact = exact,
-		.rate_ln2_fixed = (uint64_t)(LN2 * 0x1p16 * (double)options->heap_rate_bytes + 0.5),
+		.rate_ln2_fixed =
+			(uint64_t)llround(LN2 * 0x1p16 * (double)options->heap_rate_bytes),
 		.block_rate_ns = options->block_rate_ns,
 		.contention = options->contention,
 	};

@@ -188,14 +188,14 @@ int dp_kernel_events_open(struct dp_kernel_events **ret, const struct dp_kernel_
 	struct dp_kernel_events *events = calloc(1, sizeof(*events));
 	int r = 0;
 
-	if (events)
-		events->probes = calloc(2 * options->n_sites, sizeof(*events->probes));
-	if (!events || !events->probes)
+	if (!events)
+		return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
+	events->pid = options->pid;
+	events->probes = calloc(2 * options->n_sites, sizeof(*events->probes));
+	if (!events->probes)
 		r = dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
-	if (r == 0) {
-		events->pid = options->pid;
+	if (r == 0)
 		r = dp_tracefs_open(&events->tracefs, err);
-	}
 	/* With no probes yet this finds the first thread. */
 	if (r == 0 && bind_any(events, 0) < 0)
 		r = dp_error_set(err, -ESRCH, "pid %d: the process is gone", options->pid);

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kernel.skel.h"
+#include "perf/kernel.skel.h"
 #include "perf/tracefs.h"
 
 /* Source: the kernel's include/uapi/linux/bpf.h, enum bpf_attach_type; newer than libbpf 1.1. */

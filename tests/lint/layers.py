@@ -75,7 +75,7 @@ def check_own(layer, header, exists):
         return f'"{header}" is not written from the root of the repository'
     if target not in MAY_INCLUDE[layer]:
         return f'"{header}": {layer}/ must not include {target}/'
-    if not exists(header) and not header.endswith(".pb-c.h"):
+    if not exists(header) and not header.endswith((".pb-c.h", ".skel.h")):
         return f'"{header}" does not exist'
     return None
 
