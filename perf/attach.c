@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "perf/apart.h"
 #include "perf/arch.h"
 #include "perf/fd_limit.h"
 #include "perf/record.h"
@@ -244,31 +245,44 @@ static int explain(int code, const struct dp_attach_options *options, size_t n_t
 	}
 }
 
+/* The arguments of dp_attach_open(), and its result. */
+struct opening {
+	struct dp_attach *attach;
+	const struct dp_attach_options *options;
+	int r;
+};
+
+static void open_all(void *context)
+{
+	struct opening *opening = context;
+	int r = open_new_threads(opening->attach, opening->options, false);
+
+	for (int i = 1, n_quiet = 0; r >= 0 && n_quiet < 2 && i < MAX_PASSES; i++) {
+		r = open_new_threads(opening->attach, opening->options, true);
+		n_quiet = r == 0 ? n_quiet + 1 : 0;
+	}
+	opening->r = r;
+}
+
 int dp_attach_open(struct dp_attach **ret, const struct dp_attach_options *options,
 		   struct dp_error *err)
 {
-	struct dp_attach *attach = calloc(1, sizeof(*attach));
+	struct opening opening = {calloc(1, sizeof(*opening.attach)), options, -ECANCELED};
 	size_t n_threads = count_threads(options->pid); /* now: without descriptors nobody can */
-	int r;
 
-	if (!attach)
+	if (!opening.attach)
 		return explain(-ENOMEM, options, n_threads, err);
-	attach->counts_lost = true;
+	opening.attach->counts_lost = true;
 	/* Half as many again for threads that appear meanwhile. */
 	dp_raise_fd_limit(n_threads * options->n_cpus * options->n_specs * 3 / 2);
-	r = open_new_threads(attach, options, false);
-	for (int i = 1, n_quiet = 0; r >= 0 && n_quiet < 2 && i < MAX_PASSES; i++) {
-		r = open_new_threads(attach, options, true);
-		n_quiet = r == 0 ? n_quiet + 1 : 0;
+	dp_run_apart(open_all, &opening);
+	if (opening.r >= 0 && opening.attach->n_threads == 0)
+		opening.r = -ESRCH;
+	if (opening.r < 0) {
+		dp_attach_close(opening.attach);
+		return explain(opening.r, options, n_threads, err);
 	}
-	if (r >= 0 && attach->n_threads == 0)
-		r = -ESRCH;
-	if (r < 0) {
-		r = explain(r, options, n_threads, err);
-		dp_attach_close(attach);
-		return r;
-	}
-	*ret = attach;
+	*ret = opening.attach;
 	return 0;
 }
 
@@ -279,11 +293,17 @@ bool dp_attach_close_some(struct dp_attach *attach, size_t n_max)
 	return attach->n_opened > 0;
 }
 
+static void close_all(void *context)
+{
+	dp_attach_close_some(context, SIZE_MAX);
+}
+
 void dp_attach_close(struct dp_attach *attach)
 {
 	if (!attach)
 		return;
-	dp_attach_close_some(attach, SIZE_MAX);
+	if (attach->n_opened > 0)
+		dp_run_apart(close_all, attach);
 	free(attach->opened);
 	free(attach->late);
 	dp_map_clear(&attach->threads);

@@ -70,7 +70,7 @@ struct {
 	__type(value, struct dp_kernel_site);
 } sites SEC(".maps");
 
-/* Process → slot. */
+/* Process → the slot that observes its waits. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, DP_KERNEL_MAX_SLOTS);
@@ -950,11 +950,14 @@ SEC("tp_btf/sched_process_exec")
 int process_exec(void *ctx)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	__u32 *slot = bpf_map_lookup_elem(&targets, &tgid);
-	struct dp_kernel_config *config = slot ? bpf_map_lookup_elem(&configs, slot) : NULL;
 
-	if (config)
-		config->enabled = 0;
+	for (__u32 slot = 0; slot < DP_KERNEL_MAX_SLOTS; slot++) {
+		__u32 key = slot;
+		struct dp_kernel_config *config = bpf_map_lookup_elem(&configs, &key);
+
+		if (config && config->tgid == tgid)
+			config->enabled = 0;
+	}
 	return 0;
 }
 

@@ -237,6 +237,7 @@ static int configure(struct dp_kernel *kernel, const struct dp_sampler_options *
 	int r;
 
 	kernel->config = (struct dp_kernel_config){
+		.tgid = (uint32_t)options->pid,
 		.except_tid = (uint32_t)options->except_tid,
 		.exact = exact,
 		.rate_ln2_fixed =
@@ -244,8 +245,8 @@ static int configure(struct dp_kernel *kernel, const struct dp_sampler_options *
 		.block_rate_ns = options->block_rate_ns,
 		.contention = options->contention,
 	};
-	r = dp_kernel_programs_reset(kernel->programs, kernel->slot, (uint32_t)options->pid,
-				     options->seed, options->heap_rate_bytes, max_live, err);
+	r = dp_kernel_programs_reset(kernel->programs, kernel->slot, options->seed,
+				     options->heap_rate_bytes, max_live, err);
 	if (r == 0) {
 		r = dp_kernel_programs_configure(kernel->programs, kernel->slot, &kernel->config);
 		if (r < 0)
@@ -278,7 +279,8 @@ int dp_kernel_open(struct dp_kernel **ret, const struct dp_sampler_options *opti
 	if (r == 0)
 		r = open_all_outputs(kernel, err);
 	if (r == 0 && options->contention)
-		r = dp_kernel_programs_watch_waits(kernel->programs, kernel->slot, err);
+		r = dp_kernel_programs_watch_waits(kernel->programs, kernel->slot,
+						   (uint32_t)options->pid, err);
 	if (r == 0)
 		r = open_probes(kernel, options, err);
 	if (r < 0) {
@@ -311,8 +313,10 @@ void dp_kernel_close(struct dp_kernel *kernel)
 {
 	if (!kernel)
 		return;
-	if (kernel->has_slot)
+	if (kernel->has_slot) {
+		kernel->config.tgid = 0;
 		dp_kernel_disable(kernel);
+	}
 	dp_kernel_links_close(&kernel->links);
 	dp_kernel_events_close(kernel->events);
 	for (size_t i = 0; kernel->output_fds && i < kernel->rings->n_cpus * DP_KERNEL_N_OUTPUTS;

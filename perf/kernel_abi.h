@@ -40,6 +40,7 @@ enum dp_kernel_kind {
 
 /* How one process is observed. */
 struct dp_kernel_config {
+	__u32 tgid;	      /* 0: no process */
 	__u32 except_tid;     /* of a thread that is left out; 0: none */
 	__u32 enabled;	      /* events flow */
 	__u32 exact;	      /* every hit is delivered as it is */

@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "perf/apart.h"
 #include "perf/kernel_probes.h"
 #include "perf/refused.h"
 #include "perf/tracefs.h"
@@ -181,31 +182,50 @@ static int add_probes(struct dp_kernel_events *events, const struct dp_kernel_pr
 	return r;
 }
 
+/* The arguments of dp_kernel_events_open(), and its result. */
+struct opening {
+	struct dp_kernel_events *events;
+	const struct dp_kernel_programs *programs;
+	uint32_t slot;
+	const struct dp_sampler_options *options;
+	struct dp_error *err;
+	int r;
+};
+
+static void open_all(void *context)
+{
+	struct opening *opening = context;
+
+	opening->r = add_probes(opening->events, opening->programs, opening->slot, opening->options,
+				opening->err);
+	if (opening->r == 0)
+		bind_any(opening->events, 1);
+}
+
 int dp_kernel_events_open(struct dp_kernel_events **ret, const struct dp_kernel_programs *programs,
 			  uint32_t slot, const struct dp_sampler_options *options,
 			  struct dp_error *err)
 {
 	struct dp_kernel_events *events = calloc(1, sizeof(*events));
-	int r = 0;
+	struct opening opening = {events, programs, slot, options, err, 0};
 
 	if (!events)
 		return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
 	events->pid = options->pid;
 	events->probes = calloc(2 * options->n_sites, sizeof(*events->probes));
 	if (!events->probes)
-		r = dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
-	if (r == 0)
-		r = dp_tracefs_open(&events->tracefs, err);
+		opening.r = dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
+	if (opening.r == 0)
+		opening.r = dp_tracefs_open(&events->tracefs, err);
 	/* With no probes yet this finds the first thread. */
-	if (r == 0 && bind_any(events, 0) < 0)
-		r = dp_error_set(err, -ESRCH, "pid %d: the process is gone", options->pid);
-	if (r == 0)
-		r = add_probes(events, programs, slot, options, err);
-	if (r < 0) {
+	if (opening.r == 0 && bind_any(events, 0) < 0)
+		opening.r = dp_error_set(err, -ESRCH, "pid %d: the process is gone", options->pid);
+	if (opening.r == 0)
+		dp_run_apart(open_all, &opening);
+	if (opening.r < 0) {
 		dp_kernel_events_close(events);
-		return r;
+		return opening.r;
 	}
-	bind_any(events, 1);
 	*ret = events;
 	return 0;
 }
@@ -216,16 +236,24 @@ static void close_fd(int fd)
 		close(fd);
 }
 
-void dp_kernel_events_close(struct dp_kernel_events *events)
+static void close_all(void *context)
 {
-	if (!events)
-		return;
+	struct dp_kernel_events *events = context;
+
 	for (size_t i = events->n_probes; i-- > 0;) {
 		close_fd(events->probes[i].link_fd);
 		for (size_t j = 0; j < N_THREADS; j++)
 			close_fd(events->probes[i].fds[j]);
 		close_fd(events->probes[i].anchor_fd);
 	}
+}
+
+void dp_kernel_events_close(struct dp_kernel_events *events)
+{
+	if (!events)
+		return;
+	if (events->n_probes > 0)
+		dp_run_apart(close_all, events);
 	dp_tracefs_close(events->tracefs);
 	free(events->probes);
 	free(events);

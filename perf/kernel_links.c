@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "perf/apart.h"
 #include "perf/kernel_probes.h"
 #include "perf/refused.h"
 
@@ -84,31 +85,59 @@ static bool is_known_file(const struct dp_probe_site *sites, size_t i)
 	return false;
 }
 
+/* The arguments of dp_kernel_links_open(), and its result. */
+struct opening {
+	struct dp_kernel_links *links;
+	const struct dp_kernel_programs *programs;
+	uint32_t slot;
+	const struct dp_sampler_options *options;
+	struct dp_error *err;
+	int r;
+};
+
+/* Frees first: no object is seen whose free would be missed. */
+static void open_links(void *context)
+{
+	struct opening *opening = context;
+	const struct dp_sampler_options *options = opening->options;
+	int r = 0;
+
+	for (int frees = 1; frees >= 0; frees--) {
+		for (size_t i = 0; r >= 0 && i < options->n_sites; i++) {
+			if (!is_known_file(options->sites, i))
+				r = open_link(opening->links, opening->programs, opening->slot,
+					      options, options->sites[i].fd, frees, opening->err);
+		}
+	}
+	opening->r = r < 0 ? r : 0;
+}
+
 int dp_kernel_links_open(struct dp_kernel_links *ret, const struct dp_kernel_programs *programs,
 			 uint32_t slot, const struct dp_sampler_options *options,
 			 struct dp_error *err)
 {
-	int r = 0;
+	struct opening opening = {ret, programs, slot, options, err, -ECANCELED};
 
 	ret->fds = calloc(options->n_sites, sizeof(*ret->fds));
 	if (!ret->fds)
 		return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
-	/* Frees first: no object is seen whose free would be missed. */
-	for (int frees = 1; frees >= 0; frees--) {
-		for (size_t i = 0; r >= 0 && i < options->n_sites; i++) {
-			if (!is_known_file(options->sites, i))
-				r = open_link(ret, programs, slot, options, options->sites[i].fd,
-					      frees, err);
-		}
-	}
-	return r < 0 ? r : 0;
+	dp_run_apart(open_links, &opening);
+	return opening.r;
+}
+
+/* Allocations first, for the same reason. */
+static void close_links(void *context)
+{
+	struct dp_kernel_links *links = context;
+
+	while (links->n > 0)
+		close(links->fds[--links->n]);
 }
 
 void dp_kernel_links_close(struct dp_kernel_links *links)
 {
-	/* Allocations first, for the same reason. */
-	while (links->n > 0)
-		close(links->fds[--links->n]);
+	if (links->n > 0)
+		dp_run_apart(close_links, links);
 	free(links->fds);
 	*links = (struct dp_kernel_links){0};
 }

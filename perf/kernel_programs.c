@@ -35,7 +35,7 @@ struct dp_kernel_programs {
 	struct bpf_link *links[MAX_LINKS]; /* futex calls and wake-ups */
 	size_t n_links;
 	int live_fds[DP_KERNEL_MAX_SLOTS];   /* 0: none */
-	uint32_t tgids[DP_KERNEL_MAX_SLOTS]; /* 0: none */
+	uint32_t tgids[DP_KERNEL_MAX_SLOTS]; /* whose waits are observed; 0: none */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -101,15 +101,15 @@ static int explain(int code, struct dp_error *err)
 {
 	switch (code) {
 	case -EPERM:
-	case -EACCES:
 		return dp_error_set(err, code,
 				    "loading BPF programs: %s; run as root or with CAP_BPF and "
 				    "CAP_PERFMON, or use --sampler direct",
 				    strerror(-code));
 	default:
 		return dp_error_set(err, code,
-				    "loading BPF programs: %s; this kernel lacks something that "
-				    "they need (Linux 5.15 with BTF), use --sampler direct",
+				    "loading BPF programs: %s; this kernel refuses them or lacks "
+				    "something that they need (Linux 5.15 with BTF); use --sampler "
+				    "direct",
 				    strerror(-code));
 	}
 }
@@ -302,15 +302,34 @@ static int watch(struct dp_kernel_programs *programs, struct dp_error *err)
 	return r;
 }
 
+/* The process's waits are the slot's. */
+static int take_waits(struct dp_kernel_programs *programs, uint32_t slot, uint32_t tgid,
+		      struct dp_error *err)
+{
+	int r = bpf_map_update_elem(bpf_map__fd(programs->bpf->maps.targets), &tgid, &slot,
+				    BPF_NOEXIST);
+
+	if (r == -EEXIST)
+		return dp_error_set(err, r,
+				    "pid %u: this program has its waits observed by the kernel "
+				    "sampler already; use --sampler direct for the second time",
+				    tgid);
+	if (r < 0)
+		return dp_error_set(err, r, "preparing BPF maps: %s", strerror(-r));
+	programs->tgids[slot] = tgid;
+	return 0;
+}
+
 int dp_kernel_programs_watch_waits(struct dp_kernel_programs *programs, uint32_t slot,
-				   struct dp_error *err)
+				   uint32_t tgid, struct dp_error *err)
 {
 	libbpf_print_fn_t print;
-	int r = 0;
+	int r;
 
 	pthread_mutex_lock(&lock);
 	print = libbpf_set_print(be_silent);
-	if (programs->watching == 0)
+	r = take_waits(programs, slot, tgid, err);
+	if (r == 0 && programs->watching == 0)
 		r = watch(programs, err);
 	libbpf_set_print(print);
 	if (r == 0)
@@ -376,22 +395,10 @@ static int reset_live(struct dp_kernel_programs *programs, uint32_t slot, uint32
 	return bpf_map_update_elem(bpf_map__fd(programs->bpf->maps.live), &slot, &fd, BPF_ANY);
 }
 
-int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot, uint32_t tgid,
-			     uint64_t seed, uint64_t rate_bytes, uint32_t max_live,
-			     struct dp_error *err)
+int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot, uint64_t seed,
+			     uint64_t rate_bytes, uint32_t max_live, struct dp_error *err)
 {
-	int r = bpf_map_update_elem(bpf_map__fd(programs->bpf->maps.targets), &tgid, &slot,
-				    BPF_NOEXIST);
-
-	if (r == -EEXIST)
-		return dp_error_set(err, r,
-				    "pid %u: the kernel sampler observes it for this program "
-				    "already; use --sampler direct for the second time",
-				    tgid);
-	if (r == 0) {
-		programs->tgids[slot] = tgid;
-		r = reset_cpus(programs, slot, seed, rate_bytes);
-	}
+	int r = reset_cpus(programs, slot, seed, rate_bytes);
 
 	if (r == 0)
 		r = reset_sites(programs, slot);

@@ -50,22 +50,21 @@ int dp_kernel_programs_fd(const struct dp_kernel_programs *programs,
 			  enum dp_kernel_program program);
 
 /*
- * Lets futex calls, wake-ups and the ends of threads of the whole machine run the programs, until
- * @slot is given back. Returns 0 or a negative errno with a sentence in @err.
+ * Lets futex calls and wake-ups of the whole machine run the programs, until @slot is given back;
+ * those of process @tgid are the slot's. Returns 0 or a negative errno with a sentence in @err;
+ * -EEXIST if they are another slot's.
  */
 int dp_kernel_programs_watch_waits(struct dp_kernel_programs *programs, uint32_t slot,
-				   struct dp_error *err);
+				   uint32_t tgid, struct dp_error *err);
 
 /*
- * Readies the slot for process @tgid: no counts, nothing known of functions, generators that begin
- * with @seed, a set of at most @max_live live objects.
+ * Readies the slot: no counts, nothing known of functions, generators that begin with @seed, a set
+ * of at most @max_live live objects.
  *
- * @rate_bytes: of the heap. Returns 0 or a negative errno with a sentence in @err; -EEXIST if
- * another slot is the process's.
+ * @rate_bytes: of the heap. Returns 0 or a negative errno with a sentence in @err.
  */
-int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot, uint32_t tgid,
-			     uint64_t seed, uint64_t rate_bytes, uint32_t max_live,
-			     struct dp_error *err);
+int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot, uint64_t seed,
+			     uint64_t rate_bytes, uint32_t max_live, struct dp_error *err);
 
 /* Returns 0 or a negative errno. */
 int dp_kernel_programs_configure(struct dp_kernel_programs *programs, uint32_t slot,

@@ -336,6 +336,34 @@ class DescriptorLimitTest(BadInputTest):
         self.assertEqual(target.quit(), 0)
 
 
+class KernelSamplerTest(BadInputTest):
+    """Who must not load BPF programs: the direct sampler does it, and says why it is the one."""
+
+    NO_BPF = ("setpriv", "--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin", "--")
+
+    def test_without_the_right_to_bpf_the_direct_sampler_takes_its_place(self):
+        target = self.target("hammer")
+        profiler = self.profile(target, "--sampler", "auto", prefix=self.NO_BPF)
+        self.assertRegex(profiler.stderr, "sampler: direct; loading BPF programs: .*CAP_BPF")
+        self.finish(profiler)
+        for profile in profiler.profiles():
+            self.assertRegex(profile.comment().text("sampler"), "^direct ")
+        self.assertEqual(target.quit(), 0)
+
+    def test_the_kernel_sampler_alone_is_refused(self):
+        target = self.target("hammer")
+        self.fails(1, ["CAP_BPF", "--sampler direct"], "--sampler", "kernel",
+                   *self.attach(target.pid), prefix=self.NO_BPF)  # fmt: skip
+        self.assert_clean_text(target)
+        self.assertEqual(target.quit(), 0)
+
+    def test_it_is_the_one_that_is_taken(self):
+        target = self.target("hammer")
+        profiler = self.profile(target, "--sampler", "auto")
+        self.assertRegex(profiler.stderr, r"\): sampler: kernel\b")
+        self.finish(profiler)
+
+
 class CorruptFileTest(BadInputTest):
     """A program that runs well, and whose file lies about itself in all that only others read."""
 

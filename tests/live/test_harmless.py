@@ -3,8 +3,10 @@
 """The target is never harmed: not when the profiler is killed, and not when the target itself goes."""
 
 import glob
+import json
 import os
 import signal
+import subprocess
 import time
 
 from harness import (
@@ -30,7 +32,14 @@ class KilledProfilerTest(LiveTest):
     def assert_swept(self):
         self.assertEqual([line for p in self.profilers for line in definitions_of(p.pid)], [])
 
+    def bpf_programs(self):
+        """The numbers of all BPF programs of our names that the kernel holds."""
+        shown = subprocess.run(["bpftool", "-j", "prog", "show"], capture_output=True, text=True, check=True)
+        names = {"session", "freed_link", "entered", "returned", "freed", "futex_exit", "wakes", "thread_exit"}
+        return {program["id"] for program in json.loads(shown.stdout) if program.get("name") in names}
+
     def kill_and_check(self, name, n_rounds):
+        before = self.bpf_programs()
         target = self.target(name, "--threads", "3")
         target.ask("go")
         for _ in range(n_rounds):
@@ -38,10 +47,15 @@ class KilledProfilerTest(LiveTest):
             self.assertNotEqual(changed_text(target.pid), [], "no breakpoint while attached")
             if SAMPLER == "direct":
                 self.assertNotEqual(definitions_of(profiler.pid), [], "no definition while attached")
+            else:
+                programs = self.bpf_programs() - before
+                self.assertTrue(programs, "no BPF program while attached")
             self.pairs_grow(target)
             os.kill(profiler.pid, signal.SIGKILL)
             self.assertEqual(profiler.wait(), -signal.SIGKILL)
             self.assert_clean_text(target)
+            if SAMPLER != "direct":
+                poll(lambda p=programs: not self.bpf_programs() & p, "the BPF programs to go")
             self.pairs_grow(target)
             # Nothing half-written under a final name: every file that is there is whole.
             profiler.profiles()
@@ -73,7 +87,7 @@ class KilledProfilerTest(LiveTest):
     def test_a_profiler_that_is_killed_while_it_attaches_leaves_no_breakpoint(self):
         target = self.target("hammer", "--threads", "2", "--idle", "100")
         target.ask("go")
-        for _ in range(6):
+        for _ in range(12):
             profiler = self.profile(target, *EXACT, attached=False)
             poll(lambda p=profiler: self.has_begun(p) or not p.running(), "the first probe",
                  every_s=0.001)  # fmt: skip
