@@ -23,25 +23,29 @@ enum dp_sampler_mode sampler_mode(void)
 	return DP_SAMPLER_DIRECT;
 }
 
+void sampler_sites(struct dp_probe_site sites[2], int fd)
+{
+	sites[0] = (struct dp_probe_site){.fd = fd,
+					  .file_off = program_file_off(probed_alloc),
+					  .i_count = -1,
+					  .i_pointer = -1};
+	sites[1] = (struct dp_probe_site){.fd = fd,
+					  .file_off = program_file_off(probed_free),
+					  .kind = DP_KERNEL_FREE,
+					  .i_size = -1,
+					  .i_count = -1};
+}
+
 struct dp_sampler *sampler_open_with(const struct target *target, struct dp_sampler_options options,
 				     bool heap)
 {
 	int fd = program_fd();
-	struct dp_probe_site sites[] = {
-		{.fd = fd,
-		 .file_off = program_file_off(probed_alloc),
-		 .i_count = -1,
-		 .i_pointer = -1},
-		{.fd = fd,
-		 .file_off = program_file_off(probed_free),
-		 .kind = DP_KERNEL_FREE,
-		 .i_size = -1,
-		 .i_count = -1},
-	};
+	struct dp_probe_site sites[2];
 	struct dp_sampler *sampler = NULL;
 	struct dp_error err = {0};
 	int r;
 
+	sampler_sites(sites, fd);
 	options.pid = target->pid;
 	options.mode = sampler_mode();
 	options.heap_rate_bytes = 1;

@@ -15,6 +15,9 @@
 /* The sampler that is tested: the direct one, or the kernel one if DP_TEST_SAMPLER is "kernel". */
 enum dp_sampler_mode sampler_mode(void);
 
+/* The functions of this program, open as @fd, that its targets call: to allocate and to free. */
+void sampler_sites(struct dp_probe_site sites[2], int fd);
+
 /* Opens it on @target with the probed functions as its sites. Fails the test if that fails. */
 struct dp_sampler *sampler_open(const struct target *target);
 

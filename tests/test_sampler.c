@@ -412,20 +412,11 @@ extern const char not_an_instruction[];
 static void what_cannot_be_probed_gives_a_sentence_and_leaves_nothing_behind(void **state)
 {
 	int fd = program_fd();
-	struct dp_probe_site sites[] = {
-		{.fd = fd,
-		 .file_off = program_file_off(probed_alloc),
-		 .i_count = -1,
-		 .i_pointer = -1},
-		{.fd = fd,
-		 .file_off = program_file_off(probed_free),
-		 .kind = DP_KERNEL_FREE,
-		 .i_size = -1,
-		 .i_count = -1},
-	};
+	struct dp_probe_site sites[2];
 	struct target target;
 
 	(void)state;
+	sampler_sites(sites, fd);
 	start_turns(&target);
 	expect_refused(sites, 1, target.pid, "no function to probe (free)");
 #ifdef __x86_64__
@@ -442,17 +433,7 @@ static void what_cannot_be_probed_gives_a_sentence_and_leaves_nothing_behind(voi
 static int open_and_close(pid_t pid)
 {
 	int fd = program_fd();
-	struct dp_probe_site sites[] = {
-		{.fd = fd,
-		 .file_off = program_file_off(probed_alloc),
-		 .i_count = -1,
-		 .i_pointer = -1},
-		{.fd = fd,
-		 .file_off = program_file_off(probed_free),
-		 .kind = DP_KERNEL_FREE,
-		 .i_size = -1,
-		 .i_count = -1},
-	};
+	struct dp_probe_site sites[2];
 	struct dp_sampler_options options = {.pid = pid,
 					     .mode = sampler_mode(),
 					     .heap_rate_bytes = 1,
@@ -461,8 +442,10 @@ static int open_and_close(pid_t pid)
 					     .n_sites = 2};
 	struct dp_sampler *sampler = NULL;
 	struct dp_error err;
-	int r = dp_sampler_open(&sampler, &options, &err);
+	int r;
 
+	sampler_sites(sites, fd);
+	r = dp_sampler_open(&sampler, &options, &err);
 	close(fd);
 	assert_true(r < 0 ? !sampler : !!sampler);
 	dp_sampler_close(sampler);
