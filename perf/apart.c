@@ -30,6 +30,7 @@ static int run_job(void *argument)
 void dp_run_apart(void (*run)(void *context), void *context)
 {
 	struct job job = {run, context};
+	/* cppcheck-suppress invalidFunctionArg ; no file is mapped */
 	char *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	sigset_t all, old;

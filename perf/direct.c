@@ -10,10 +10,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "perf/anchors.h"
 #include "perf/event_set.h"
 #include "perf/tracefs.h"
 #include "perf/twins.h"
 #include "src/base/clock.h"
+#include "src/base/proc_stat.h"
 
 /* Events closed between two looks at the rings, where a close takes up to a millisecond, and how
  * long a round goes on with it. */
@@ -48,7 +50,8 @@ struct dp_direct {
 	struct dp_twins twins;
 	uint64_t retired_hits[DP_N_SORTS], retired_lost[DP_N_SORTS]; /* of sets no longer read */
 	unsigned n_enable_again;
-	uint64_t enabled_ns; /* last */
+	uint64_t enabled_ns;	    /* last */
+	struct dp_anchors *anchors; /* once the main thread has ended */
 };
 
 size_t dp_direct_smallest_copy(const struct dp_direct *direct)
@@ -116,6 +119,25 @@ static int open_events(struct dp_direct *direct, struct dp_record_layout *layout
 	return r;
 }
 
+/* The main thread has ended: the probes are kept in by others. Where that fails the process has
+ * ended too. */
+static void anchor(struct dp_direct *direct)
+{
+	static const enum dp_sort sorts[] = {DP_SORT_FREE, DP_SORT_RETURN, DP_SORT_ENTRY};
+	uint64_t ids[sizeof(sorts) / sizeof(sorts[0])];
+	size_t n = 0;
+
+	for (size_t i = 0; i < sizeof(sorts) / sizeof(sorts[0]); i++) {
+		const struct dp_event_set *set =
+			direct->shared.i_spec[sorts[i]] > 0 ? &direct->shared : &direct->stacks;
+
+		if (set->i_spec[sorts[i]] > 0)
+			ids[n++] = set->specs[set->i_spec[sorts[i]] - 1].tracepoint_id;
+	}
+	if (n > 0 && dp_anchors_new(&direct->anchors, direct->options.pid, ids, n) == 0)
+		dp_anchors_bind(direct->anchors);
+}
+
 int dp_direct_open(struct dp_direct **ret, const struct dp_sampler_options *options,
 		   const struct dp_rings *rings, struct dp_record_layout *layout,
 		   void (*between)(void *context), void *context, struct dp_error *err)
@@ -132,6 +154,8 @@ int dp_direct_open(struct dp_direct **ret, const struct dp_sampler_options *opti
 	r = dp_tracefs_open(&direct->tracefs, err);
 	if (r == 0)
 		r = open_events(direct, layout, err);
+	if (r == 0 && !dp_thread_is_alive(options->pid, options->pid))
+		anchor(direct);
 	if (r < 0) {
 		dp_direct_close(direct);
 		return r;
@@ -216,7 +240,7 @@ static void go_on_with_takeover(struct dp_direct *direct, uint64_t budget_ns, ui
 
 bool dp_direct_is_changing(const struct dp_direct *direct)
 {
-	return direct->takeover != TAKEOVER_NONE || direct->n_enable_again > 0;
+	return direct->takeover != TAKEOVER_NONE || direct->n_enable_again > 0 || direct->anchors;
 }
 
 int dp_direct_resize(struct dp_direct *direct, uint32_t stack_bytes, bool callchain,
@@ -258,6 +282,7 @@ void dp_direct_close(struct dp_direct *direct)
 {
 	if (!direct)
 		return;
+	dp_anchors_free(direct->anchors);
 	dp_event_set_close(&direct->old);
 	dp_event_set_close(&direct->stacks);
 	dp_event_set_close(&direct->shared);
@@ -305,8 +330,18 @@ bool dp_direct_is_duplicate(struct dp_direct *direct, const struct dp_event *eve
 	return false;
 }
 
+uint64_t dp_direct_n_gaps(const struct dp_direct *direct)
+{
+	return direct->anchors ? dp_anchors_n_gaps(direct->anchors) : 0;
+}
+
 void dp_direct_follow(struct dp_direct *direct, const struct dp_event *event)
 {
+	if (direct->anchors)
+		dp_anchors_follow(direct->anchors, event);
+	else if (event->type == DP_EVENT_EXIT && event->tid == event->pid &&
+		 event->pid == (uint32_t)direct->options.pid)
+		anchor(direct);
 	dp_event_set_follow(&direct->shared, event);
 	dp_event_set_follow(&direct->stacks, event);
 	dp_event_set_follow(&direct->old, event);
@@ -333,7 +368,7 @@ void dp_direct_get_size(const struct dp_direct *direct, size_t *ret_threads, siz
 	const struct dp_attach *attaches[] = {direct->shared.attach, direct->stacks.attach,
 					      direct->old.attach};
 
-	*ret_fds = 0;
+	*ret_fds = direct->anchors ? dp_anchors_n_fds(direct->anchors) : 0;
 	for (size_t i = 0; i < 3; i++)
 		*ret_fds += attaches[i] ? dp_attach_n_fds(attaches[i]) : 0;
 	*ret_threads = dp_attach_n_threads(direct->shared.attach);

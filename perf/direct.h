@@ -45,6 +45,8 @@ void dp_direct_after_round(struct dp_direct *direct, uint64_t given_ns);
 /* Whether a sample is another one's double, see perf/attach.h and perf/twins.h. */
 bool dp_direct_is_duplicate(struct dp_direct *direct, const struct dp_event *event);
 
+uint64_t dp_direct_n_gaps(const struct dp_direct *direct); /* as dp_anchors_n_gaps() */
+
 /* Takes note of what the sideband tells of threads. */
 void dp_direct_follow(struct dp_direct *direct, const struct dp_event *event);
 

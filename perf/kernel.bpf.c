@@ -102,9 +102,11 @@ struct allocation {
 	__u64 old;	  /* of a resize: the live object that it takes; 0: none */
 	__u64 out;	  /* where the object's address is stored, of DP_KERNEL_OUT */
 	__u32 cookie_low; /* slot, site and kind */
+	__u32 generation;
 	__u16 n_nested;
 	__u8 sampled;
 	__u8 delivered;
+	__u8 frees; /* a resize to nothing: if it gives nothing, the old object is gone */
 };
 
 struct {
@@ -127,6 +129,8 @@ struct futex_call {
 	__u64 enter_ns;
 	__u64 threshold_ns; /* a wait is kept if it is longer */
 	__u64 release_delay_ns;
+	__u32 generation;
+	__u32 pad;
 	__u64 ours_ns; /* what the record of a release has held the wait up for */
 	__u32 slot;
 	__u8 role;
@@ -349,7 +353,7 @@ static __always_inline bool is_nested(struct pt_regs *ctx, const struct probe *p
 
 	if (!outer)
 		return false;
-	if (!is_alive(outer, ctx, probe)) {
+	if (outer->generation != probe->config->generation || !is_alive(outer, ctx, probe)) {
 		bpf_map_delete_elem(&allocations, &tid);
 		return false;
 	}
@@ -408,10 +412,14 @@ static __always_inline __u64 asked_size(struct pt_regs *ctx, const struct probe 
  * its return. Returns whether the return is to be trapped.
  */
 static __always_inline bool begin_allocation(struct pt_regs *ctx, const struct probe *probe,
-					     __u32 tid, bool sampled, void *objects)
+					     __u32 tid, __u64 size, void *objects)
 {
+	bool sampled = draw(probe->cpu, size, probe->config->rate_ln2_fixed);
 	struct dp_kernel_counts *counts = &probe->cpu->counts;
-	struct allocation call = {.cookie_low = (__u32)probe->cookie, .sampled = sampled};
+	struct allocation call = {.cookie_low = (__u32)probe->cookie,
+				  .generation = probe->config->generation,
+				  .sampled = sampled,
+				  .frees = size == 0};
 	struct dp_kernel_entry entry;
 
 	call.old = taken_object(ctx, probe, objects);
@@ -448,10 +456,27 @@ static __always_inline bool begin_allocation(struct pt_regs *ctx, const struct p
 	return true;
 }
 
-static __always_inline bool enter_exact(struct pt_regs *ctx, const struct probe *probe)
+/* What the return of a call that is delivered as it is cannot tell: where it was, on kernels before
+ * 6.6, and where the object's address is stored. */
+static __always_inline void remember_exact(struct pt_regs *ctx, const struct probe *probe,
+					   __u32 tid)
+{
+	struct dp_kernel_site *site = find_site(probe->slot, probe->site);
+	struct allocation call = {.cookie_low = (__u32)probe->cookie, .sp = PT_REGS_SP(ctx)};
+
+	if (site && site->probe_avma != PT_REGS_IP(ctx))
+		site->probe_avma = PT_REGS_IP(ctx);
+	if (probe->kind != DP_KERNEL_OUT)
+		return;
+	call.out = argument(ctx, (__s8)(probe->cookie >> DP_KERNEL_COOKIE_POINTER));
+	bpf_map_update_elem(&allocations, &tid, &call, BPF_ANY);
+}
+
+static __always_inline bool enter_exact(struct pt_regs *ctx, const struct probe *probe, __u32 tid)
 {
 	struct dp_kernel_entry entry;
 
+	remember_exact(ctx, probe, tid);
 	fill_entry(ctx, 0, &entry);
 	if (!put_entry(ctx, probe, &entry, true))
 		count(&probe->cpu->counts, n_entry_lost);
@@ -470,7 +495,7 @@ static __always_inline bool enter(struct pt_regs *ctx)
 		return false;
 	count(&probe.cpu->counts, n_entries);
 	if (probe.config->exact)
-		return enter_exact(ctx, &probe);
+		return enter_exact(ctx, &probe, tid);
 	if (is_nested(ctx, &probe, tid)) {
 		count(&probe.cpu->counts, n_nested);
 		return false;
@@ -483,8 +508,7 @@ static __always_inline bool enter(struct pt_regs *ctx)
 	objects = bpf_map_lookup_elem(&live, &probe.slot);
 	if (!objects)
 		return false;
-	return begin_allocation(ctx, &probe, tid,
-				draw(probe.cpu, size, probe.config->rate_ln2_fixed), objects);
+	return begin_allocation(ctx, &probe, tid, size, objects);
 }
 
 static __always_inline void put_return(struct pt_regs *ctx, const struct probe *probe,
@@ -518,7 +542,7 @@ static __always_inline __u64 given_object(struct pt_regs *ctx, const struct allo
 static __always_inline void end_allocation(struct pt_regs *ctx, const struct probe *probe,
 					   const struct allocation *call, void *objects)
 {
-	struct dp_kernel_return record = {.decided = DP_KERNEL_DECIDED,
+	struct dp_kernel_return record = {.decided = DP_KERNEL_DECIDED | DP_KERNEL_RESULT,
 					  .probe_avma = call->probe_avma,
 					  .retval = PT_REGS_RC(ctx)};
 	__u64 object = given_object(ctx, call, probe->kind);
@@ -526,7 +550,7 @@ static __always_inline void end_allocation(struct pt_regs *ctx, const struct pro
 	bool lost;
 
 	record.dx = object;
-	if (!object && call->old) {
+	if (!object && call->old && !call->frees) {
 		/* The resize failed. */
 		if (bpf_map_update_elem(objects, &call->old, &one, BPF_ANY) != 0)
 			count(&probe->cpu->counts, n_live_overflow);
@@ -540,14 +564,54 @@ static __always_inline void end_allocation(struct pt_regs *ctx, const struct pro
 		bpf_map_delete_elem(objects, &object);
 }
 
-static __always_inline void leave_exact(struct pt_regs *ctx, const struct probe *probe)
+static __always_inline void leave_exact(struct pt_regs *ctx, const struct probe *probe, __u32 tid)
 {
 	struct dp_kernel_return record = {.probe_avma = bpf_get_func_ip(ctx),
 					  .retval = PT_REGS_RC(ctx),
 					  .dx = PT_REGS_PARM3(ctx)};
+	const struct dp_kernel_site *site = find_site(probe->slot, probe->site);
+	const struct allocation *call;
 	bool lost;
 
+	if (!record.probe_avma && site)
+		record.probe_avma = site->probe_avma;
+	call = probe->kind == DP_KERNEL_OUT ? bpf_map_lookup_elem(&allocations, &tid) : NULL;
+	if (call && call->sp + sizeof(__u64) == PT_REGS_SP(ctx)) {
+		record.decided = DP_KERNEL_RESULT;
+		record.dx = given_object(ctx, call, DP_KERNEL_OUT);
+	}
+	if (call)
+		bpf_map_delete_elem(&allocations, &tid);
 	put_return(ctx, probe, &record, &lost);
+}
+
+/* @decided: DP_KERNEL_DECIDED if nothing was called to free it. Returns whether there was room. */
+static __always_inline bool put_free(struct pt_regs *ctx, const struct probe *probe, __u64 address,
+				     __u32 decided)
+{
+	struct dp_kernel_free record = {.type = DP_KERNEL_RECORD_FREE,
+					.decided = decided,
+					.probe_avma = PT_REGS_IP(ctx),
+					.args = {address, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx)},
+					.sp = PT_REGS_SP(ctx)};
+	struct dp_kernel_counts *counts = &probe->cpu->counts;
+
+	count(counts, n_frees_out);
+	if (bpf_perf_event_output(ctx, &plain_output, output_index(probe->slot), &record,
+				  sizeof(record)) == 0)
+		return true;
+	count(counts, n_free_lost);
+	return false;
+}
+
+/* A call that was not sampled gave @object. If that is a live one, it was freed unseen. */
+static __always_inline void replace(struct pt_regs *ctx, const struct probe *probe, __u64 object,
+				    void *objects)
+{
+	if (!object || !bpf_map_lookup_elem(objects, &object))
+		return;
+	if (put_free(ctx, probe, object, DP_KERNEL_DECIDED))
+		bpf_map_delete_elem(objects, &object);
 }
 
 /* An allocation function returns. */
@@ -564,11 +628,11 @@ static __always_inline void leave(struct pt_regs *ctx)
 		return;
 	count(&probe.cpu->counts, n_returns);
 	if (probe.config->exact) {
-		leave_exact(ctx, &probe);
+		leave_exact(ctx, &probe, tid);
 		return;
 	}
 	call = bpf_map_lookup_elem(&allocations, &tid);
-	if (!call)
+	if (!call || call->generation != probe.config->generation)
 		return;
 	sp = PT_REGS_SP(ctx) - sizeof(__u64);
 	/* Of a call inside it. */
@@ -582,6 +646,8 @@ static __always_inline void leave(struct pt_regs *ctx)
 			__sync_fetch_and_add(&site->n_alone, 1);
 		if (call->delivered)
 			end_allocation(ctx, &probe, call, objects);
+		else
+			replace(ctx, &probe, given_object(ctx, call, probe.kind), objects);
 	}
 	bpf_map_delete_elem(&allocations, &tid);
 }
@@ -589,7 +655,6 @@ static __always_inline void leave(struct pt_regs *ctx)
 /* Something is freed. */
 static __always_inline void release(struct pt_regs *ctx)
 {
-	struct dp_kernel_free record = {.type = DP_KERNEL_RECORD_FREE};
 	void *objects = NULL;
 	struct probe probe;
 	__u64 address;
@@ -604,17 +669,8 @@ static __always_inline void release(struct pt_regs *ctx)
 		if (!objects || !bpf_map_lookup_elem(objects, &address))
 			return;
 	}
-	count(&probe.cpu->counts, n_frees_out);
-	record.probe_avma = PT_REGS_IP(ctx);
-	record.args[0] = PT_REGS_PARM1(ctx);
-	record.args[1] = PT_REGS_PARM2(ctx);
-	record.args[2] = PT_REGS_PARM3(ctx);
-	record.sp = PT_REGS_SP(ctx);
 	/* What was not delivered stays in the set: the next free of that address is. */
-	if (bpf_perf_event_output(ctx, &plain_output, output_index(probe.slot), &record,
-				  sizeof(record)) != 0)
-		count(&probe.cpu->counts, n_free_lost);
-	else if (objects)
+	if (put_free(ctx, &probe, address, 0) && objects)
 		bpf_map_delete_elem(objects, &address);
 }
 
@@ -687,6 +743,17 @@ static __always_inline struct dp_kernel_cpu *cpu_of(__u32 slot)
 	return bpf_map_lookup_elem(&cpus, &slot);
 }
 
+/* Where the call counts; NULL if its slot has stopped or is another process's by now. */
+static __always_inline struct dp_kernel_cpu *cpu_of_call(const struct futex_call *call)
+{
+	__u32 slot = call->slot;
+	const struct dp_kernel_config *config = bpf_map_lookup_elem(&configs, &slot);
+
+	if (!config || !config->enabled || config->generation != call->generation)
+		return NULL;
+	return cpu_of(slot);
+}
+
 static __always_inline bool is_wait(const struct futex_call *call)
 {
 	return call->role != ROLE_WAKE && call->role != ROLE_OTHER;
@@ -745,6 +812,7 @@ static __always_inline void enter_futex(__u8 role)
 	cpu = cpu_of(call.slot);
 	if (!cpu)
 		return;
+	call.generation = config->generation;
 	count(&cpu->counts, n_calls);
 	if (bpf_map_lookup_elem(&futex_calls, &tid))
 		count(&cpu->counts, n_forgotten);
@@ -788,7 +856,7 @@ int BPF_PROG(wakes, struct task_struct *woken)
 	waker = bpf_map_lookup_elem(&futex_calls, &tid);
 	if (!waker || waker->role != ROLE_WAKE || waker->slot != wait->slot)
 		return 0;
-	cpu = cpu_of(wait->slot);
+	cpu = cpu_of_call(wait);
 	if (!cpu)
 		return 0;
 	wait->released = 1;
@@ -830,6 +898,26 @@ static __always_inline bool has_slept(const struct futex_call *call, __s64 resul
 	}
 }
 
+/* A wait that is kept: on both sides or on none. */
+static __always_inline void put_wait(void *ctx, const struct futex_call *call,
+				     struct dp_kernel_wait *record, struct dp_kernel_counts *counts)
+{
+	long r = -ENOSPC;
+
+	if (!record->released || !call->release_lost) {
+		fill_pending((__u32)bpf_get_current_pid_tgid(), &record->pending);
+		count(counts, n_waits_out);
+		r = bpf_perf_event_output(ctx, &wait_output, output_index(call->slot), record,
+					  sizeof(*record));
+		if (r != 0)
+			count(counts, n_waits_lost);
+	}
+	if (r == 0)
+		count(counts, n_kept);
+	else
+		count(counts, n_kept_lost);
+}
+
 static __always_inline void end_wait(void *ctx, const struct futex_call *call, __s64 result,
 				     struct dp_kernel_counts *counts)
 {
@@ -838,21 +926,8 @@ static __always_inline void end_wait(void *ctx, const struct futex_call *call, _
 	record.released = call->released && result >= 0;
 	record.delay_ns = delay(call);
 	record.drawn_ns = record.released ? call->release_delay_ns : record.delay_ns;
-	if (record.drawn_ns > call->threshold_ns) {
-		if (record.released && call->release_lost) {
-			count(counts, n_kept_lost);
-			return;
-		}
-		fill_pending((__u32)bpf_get_current_pid_tgid(), &record.pending);
-		count(counts, n_waits_out);
-		if (bpf_perf_event_output(ctx, &wait_output, output_index(call->slot), &record,
-					  sizeof(record)) != 0) {
-			count(counts, n_waits_lost);
-			count(counts, n_kept_lost);
-			return;
-		}
-		count(counts, n_kept);
-	}
+	if (record.drawn_ns > call->threshold_ns)
+		put_wait(ctx, call, &record, counts);
 	count(counts, n_waits);
 	if (record.released)
 		count(counts, n_released);
@@ -872,7 +947,7 @@ static __always_inline void leave_futex(void *ctx, __s64 result)
 			count(&cpu->counts, n_unpaired_exits);
 		return;
 	}
-	cpu = cpu_of(call->slot);
+	cpu = cpu_of_call(call);
 	if (cpu) {
 		if (!is_wait(call))
 			count(&cpu->counts, n_other_calls);
@@ -938,7 +1013,7 @@ int thread_exit(void *ctx)
 	bpf_map_delete_elem(&allocations, &tid);
 	if (!call)
 		return 0;
-	cpu = cpu_of(call->slot);
+	cpu = cpu_of_call(call);
 	if (cpu)
 		count(&cpu->counts, n_abandoned);
 	bpf_map_delete_elem(&futex_calls, &tid);

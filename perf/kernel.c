@@ -168,7 +168,8 @@ static void add_layouts(struct dp_record_layout *layout)
 		 .type = DP_EVENT_FREE,
 		 .probe = FIELD(dp_kernel_free, probe_avma),
 		 .fields = {FIELD(dp_kernel_free, args[0]), FIELD(dp_kernel_free, args[1]),
-			    FIELD(dp_kernel_free, args[2]), FIELD(dp_kernel_free, sp)}},
+			    FIELD(dp_kernel_free, args[2]), FIELD(dp_kernel_free, sp)},
+		 .decided = FIELD(dp_kernel_free, decided)},
 		{.id = DP_KERNEL_RECORD_RELEASE,
 		 .type = DP_EVENT_RELEASE,
 		 .fields = {FIELD(dp_kernel_release, wakee_tid),
@@ -244,6 +245,7 @@ static int configure(struct dp_kernel *kernel, const struct dp_sampler_options *
 			(uint64_t)llround(LN2 * 0x1p16 * (double)options->heap_rate_bytes),
 		.block_rate_ns = options->block_rate_ns,
 		.contention = options->contention,
+		.generation = dp_kernel_programs_next_generation(kernel->programs),
 	};
 	r = dp_kernel_programs_reset(kernel->programs, kernel->slot, options->seed,
 				     options->heap_rate_bytes, max_live, err);
@@ -365,6 +367,16 @@ void dp_kernel_follow(struct dp_kernel *kernel, const struct dp_event *event)
 	else if (event->type == DP_EVENT_EXIT && event->pid == (uint32_t)kernel->pid &&
 		 event->tid == event->pid)
 		keep_links(kernel);
+}
+
+bool dp_kernel_is_anchored(const struct dp_kernel *kernel)
+{
+	return kernel->events && !dp_thread_is_alive(kernel->pid, kernel->pid);
+}
+
+uint64_t dp_kernel_n_gaps(const struct dp_kernel *kernel)
+{
+	return kernel->events ? dp_kernel_events_n_gaps(kernel->events) : 0;
 }
 
 void dp_kernel_count(const struct dp_kernel *kernel, struct dp_kernel_counts *ret)

@@ -2,6 +2,7 @@
 #ifndef DP_PERF_KERNEL_H
 #define DP_PERF_KERNEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +42,10 @@ uint32_t dp_kernel_stack_bytes(const struct dp_kernel *kernel);
 
 /* Takes note of what the sideband tells of threads. */
 void dp_kernel_follow(struct dp_kernel *kernel, const struct dp_event *event);
+
+/* Whether the process is held by threads that may end, so that they must be looked after often. */
+bool dp_kernel_is_anchored(const struct dp_kernel *kernel);
+uint64_t dp_kernel_n_gaps(const struct dp_kernel *kernel); /* as dp_anchors_n_gaps() */
 
 /* What the programs counted since the opening. */
 void dp_kernel_count(const struct dp_kernel *kernel, struct dp_kernel_counts *ret);

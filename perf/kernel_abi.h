@@ -47,6 +47,8 @@ struct dp_kernel_config {
 	__u64 rate_ln2_fixed; /* heap rate in bytes times ln 2, in units of 2^-16 */
 	__u64 block_rate_ns;
 	__u32 contention;
+	__u32 generation; /* of the slot: what it remembers of an earlier process is void */
+	__u32 pad;
 	__u32 traps_all; /* returns are trapped whatever the programs answer */
 };
 
@@ -71,7 +73,7 @@ struct dp_kernel_counts {
 	__u64 n_free_lost; /* of these, no room in the ring */
 	/* Futex calls: as in src/contention.h. */
 	__u64 n_calls;
-	__u64 n_waits;
+	__u64 n_waits; /* of these n_kept and n_kept_lost, the others are skipped */
 	__u64 n_kept;
 	__u64 n_not_slept;
 	__u64 n_other_calls;
@@ -96,6 +98,7 @@ struct dp_kernel_cpu {
 struct dp_kernel_site {
 	__u32 n_alone; /* calls seen to return without a probed call inside */
 	__u32 nests;   /* one was seen to call another probed function */
+	__u64 probe_avma;
 };
 
 /* Records, as they are in a sample's raw part. Their types are beyond those of tracepoints, which
@@ -111,6 +114,7 @@ enum dp_kernel_record_type {
 /* What the kernel has decided about an entry or a return. */
 #define DP_KERNEL_DECIDED 1u   /* the following hold: an outermost call */
 #define DP_KERNEL_SAMPLED 2u   /* drawn, and hit */
+#define DP_KERNEL_RESULT 8u    /* holds, decided or not: dx of a return is the object's address */
 #define DP_KERNEL_UNTRACKED 4u /* the object's free will not be seen */
 
 struct dp_kernel_entry {
@@ -136,7 +140,7 @@ struct dp_kernel_return {
 struct dp_kernel_free {
 	__u16 type;
 	__u16 pad;
-	__u32 pad2;
+	__u32 decided; /* args[0] was a live object and has been given again: its free was missed */
 	__u64 probe_avma;
 	__u64 args[3];
 	__u64 sp;

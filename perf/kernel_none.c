@@ -57,6 +57,18 @@ void dp_kernel_follow(struct dp_kernel *kernel, const struct dp_event *event)
 	(void)event;
 }
 
+bool dp_kernel_is_anchored(const struct dp_kernel *kernel)
+{
+	(void)kernel;
+	return false;
+}
+
+uint64_t dp_kernel_n_gaps(const struct dp_kernel *kernel)
+{
+	(void)kernel;
+	return 0;
+}
+
 void dp_kernel_count(const struct dp_kernel *kernel, struct dp_kernel_counts *ret)
 {
 	(void)kernel;

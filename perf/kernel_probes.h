@@ -34,8 +34,8 @@ uint64_t dp_kernel_cookie(uint32_t slot, const struct dp_probe_site *sites, size
 
 /*
  * Probes by perf events, for kernels without sessions and for processes whose main thread has
- * ended. Such an event is bound to a thread, and covers the others as long as that lives; so each
- * is there for two threads, and for another one when one of them ends.
+ * ended. Such an event is bound to a thread, and covers the others as long as that lives
+ * (perf/anchors.h).
  */
 struct dp_kernel_events;
 int dp_kernel_events_open(struct dp_kernel_events **ret, const struct dp_kernel_programs *programs,
@@ -45,6 +45,9 @@ void dp_kernel_events_close(struct dp_kernel_events *events); /* NULL is allowed
 
 /* Takes note of a thread's beginning or end. */
 void dp_kernel_events_follow(struct dp_kernel_events *events, const struct dp_event *event);
+
+/* As dp_anchors_n_gaps(). */
+uint64_t dp_kernel_events_n_gaps(const struct dp_kernel_events *events);
 
 size_t dp_kernel_events_n_fds(const struct dp_kernel_events *events);
 

@@ -27,7 +27,8 @@
 struct dp_kernel_programs {
 	struct dp_kernel_bpf *bpf;
 	bool has_sessions;
-	int n_cpus;		/* values of a per-CPU map */
+	int n_cpus; /* values of a per-CPU map */
+	uint32_t generation;
 	uint64_t slots;		/* bit: taken */
 	uint64_t watching;	/* bit: of a slot whose waits are observed */
 	struct bpf_link *exits; /* the ends of threads */
@@ -56,6 +57,13 @@ static void fill_log_table(struct dp_kernel_bpf *bpf)
 			(uint64_t)llround(ldexp(log2(1 + (double)i / DP_KERNEL_LOG_STEPS), 32));
 }
 
+/* Of the sets of live objects: kernels that have sessions can give programs on probes memory as it
+ * is needed (6.1). */
+static uint32_t live_flags(bool sessions)
+{
+	return sessions ? BPF_F_NO_PREALLOC : 0;
+}
+
 /* Opens the object and says what is to be loaded of it. Returns NULL with errno set. */
 static struct dp_kernel_bpf *open_object(bool sessions, int n_cpus)
 {
@@ -69,6 +77,7 @@ static struct dp_kernel_bpf *open_object(bool sessions, int n_cpus)
 	bpf_map__set_max_entries(bpf->maps.heap_output, n_outputs);
 	bpf_map__set_max_entries(bpf->maps.wait_output, n_outputs);
 	bpf_map__set_max_entries(bpf->maps.plain_output, n_outputs);
+	bpf_map__set_map_flags(bpf_map__inner_map(bpf->maps.live), live_flags(sessions));
 	bpf_program__set_autoload(bpf->progs.session, sessions);
 	bpf_program__set_autoload(bpf->progs.freed_link, sessions);
 	bpf_program__set_expected_attach_type(bpf->progs.session,
@@ -172,21 +181,24 @@ static int load(struct dp_kernel_programs **ret, struct dp_error *err)
 int dp_kernel_programs_get(struct dp_kernel_programs **ret, uint32_t *ret_slot,
 			   struct dp_error *err)
 {
+	struct dp_kernel_programs *programs;
 	uint32_t slot = 0;
 	int r = 0;
 
 	pthread_mutex_lock(&lock);
-	if (!shared)
-		r = load(&shared, err);
-	while (r == 0 && slot < DP_KERNEL_MAX_SLOTS && (shared->slots >> slot & 1))
+	programs = shared;
+	if (!programs)
+		r = load(&programs, err);
+	while (r == 0 && slot < DP_KERNEL_MAX_SLOTS && (programs->slots >> slot & 1))
 		slot++;
 	if (slot == DP_KERNEL_MAX_SLOTS)
 		r = dp_error_set(err, -ENOSPC,
 				 "the BPF programs serve no more than %d processes at once",
 				 DP_KERNEL_MAX_SLOTS);
 	if (r == 0) {
-		shared->slots |= UINT64_C(1) << slot;
-		*ret = shared;
+		programs->slots |= UINT64_C(1) << slot;
+		shared = programs;
+		*ret = programs;
 		*ret_slot = slot;
 	}
 	pthread_mutex_unlock(&lock);
@@ -221,6 +233,16 @@ void dp_kernel_programs_put(struct dp_kernel_programs *programs, uint32_t slot)
 		shared = NULL;
 	}
 	pthread_mutex_unlock(&lock);
+}
+
+uint32_t dp_kernel_programs_next_generation(struct dp_kernel_programs *programs)
+{
+	uint32_t generation;
+
+	pthread_mutex_lock(&lock);
+	generation = ++programs->generation;
+	pthread_mutex_unlock(&lock);
+	return generation;
 }
 
 int dp_kernel_programs_fd(const struct dp_kernel_programs *programs, enum dp_kernel_program program)
@@ -384,8 +406,8 @@ static int reset_sites(struct dp_kernel_programs *programs, uint32_t slot)
 
 static int reset_live(struct dp_kernel_programs *programs, uint32_t slot, uint32_t max_live)
 {
-	const struct bpf_map_create_opts options = {.sz = sizeof(options),
-						    .map_flags = BPF_F_NO_PREALLOC};
+	const struct bpf_map_create_opts options = {
+		.sz = sizeof(options), .map_flags = live_flags(programs->has_sessions)};
 	int fd = bpf_map_create(BPF_MAP_TYPE_HASH, "dp_live", sizeof(uint64_t), sizeof(uint64_t),
 				max_live, &options);
 

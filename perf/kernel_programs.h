@@ -45,6 +45,9 @@ size_t dp_kernel_programs_n_fds(const struct dp_kernel_programs *programs);
 /* Gives the slot back, which nothing may be attached with any more; the last one unloads them. */
 void dp_kernel_programs_put(struct dp_kernel_programs *programs, uint32_t slot);
 
+/* A number that no slot's configuration has had before. */
+uint32_t dp_kernel_programs_next_generation(struct dp_kernel_programs *programs);
+
 /* The program's descriptor, -1 if the kernel does not have its sort. */
 int dp_kernel_programs_fd(const struct dp_kernel_programs *programs,
 			  enum dp_kernel_program program);

@@ -255,7 +255,7 @@ static void set_sample(struct dp_event *event, const struct parts *parts, uint64
 		event->ret.retval = values[0];
 		event->ret.dx = values[1];
 		event->ret.sp = values[2];
-		event->ret.decided = decided & DP_KERNEL_DECIDED;
+		event->ret.has_result = decided & DP_KERNEL_RESULT;
 		event->ret.untracked = decided & DP_KERNEL_UNTRACKED;
 		break;
 	case DP_EVENT_FUTEX_ENTER:

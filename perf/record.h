@@ -62,17 +62,18 @@ struct dp_event {
 			uint64_t args[3];    /* first three integer arguments */
 			uint64_t sp;	     /* stack pointer as at the function's entry */
 			uint64_t stack0;     /* the word at sp: the return address */
-			bool decided;	     /* in the kernel: it is an outermost call … */
-			bool sampled;	     /* … and whether it is sampled */
+			bool decided; /* in the kernel: it is an outermost call … (FREE: no call,
+					 args[0] has been given again) */
+			bool sampled; /* … and whether it is sampled */
 			struct dp_user_state user; /* at the probed instruction */
 		} entry; /* ALLOC_ENTRY and FREE (FREE: without the user's state) */
 		struct {
 			uint64_t probe_avma; /* of the entry that this return belongs to */
 			uint64_t retval;
-			uint64_t dx;  /* third argument register at return, see KERNEL facts */
-			uint64_t sp;  /* after the return: entry's sp + 8 on x86-64 */
-			bool decided; /* in the kernel: dx is the object's address, 0 for none … */
-			bool untracked; /* … and its free will not be seen */
+			uint64_t dx;	 /* third argument register at return, see KERNEL facts */
+			uint64_t sp;	 /* after the return: entry's sp + 8 on x86-64 */
+			bool has_result; /* dx is the object's address, 0 for none */
+			bool untracked;	 /* its free will not be seen */
 		} ret;
 		struct {
 			uint64_t start; /* avma */

@@ -233,7 +233,8 @@ void dp_sampler_disable(struct dp_sampler *sampler)
 
 bool dp_sampler_is_changing(const struct dp_sampler *sampler)
 {
-	return sampler->direct && dp_direct_is_changing(sampler->direct);
+	return sampler->kernel ? dp_kernel_is_anchored(sampler->kernel)
+			       : dp_direct_is_changing(sampler->direct);
 }
 
 int dp_sampler_resize(struct dp_sampler *sampler, uint32_t stack_bytes, bool callchain,
@@ -380,6 +381,8 @@ void dp_sampler_get_stats(struct dp_sampler *sampler, struct dp_sampler_stats *r
 		count_kernel(sampler, stats);
 	else
 		count_direct(sampler, stats);
+	stats->n_gaps = sampler->kernel ? dp_kernel_n_gaps(sampler->kernel)
+					: dp_direct_n_gaps(sampler->direct);
 	stats->n_out_of_order = dp_merge_get_stats(sampler->merge)->n_released_late;
 	*ret = *stats;
 }

@@ -78,6 +78,7 @@ struct dp_sampler_stats {
 	uint64_t n_entry_duplicates;  /* of these, entries */
 	uint64_t n_malformed;
 	uint64_t n_out_of_order; /* records that came after a younger one had been given */
+	uint64_t n_gaps; /* times that no thread kept the probes in, so that hits may be missing */
 	struct dp_kernel_counts
 		kernel; /* what the kernel sampler decided; zeros for the direct one */
 };
@@ -119,7 +120,8 @@ void dp_sampler_enable(struct dp_sampler *sampler);
 int dp_sampler_resize(struct dp_sampler *sampler, uint32_t stack_bytes, bool callchain,
 		      struct dp_error *err);
 
-/* Whether rounds are wanted often, because a change is under way. */
+/* Whether rounds are wanted often: a change is under way, or threads that the probes hang on may
+ * end. */
 bool dp_sampler_is_changing(const struct dp_sampler *sampler);
 
 /* How much is copied of each stack. */

@@ -9,6 +9,11 @@ static const struct dp_alloc_function functions[] = {
 	{"realloc", DP_ALLOC_RESIZE, 1, -1, 0, -1, false},
 	{"reallocarray", DP_ALLOC_RESIZE, 2, 1, 0, -1, false},
 	{"free", DP_ALLOC_FREE, -1, -1, 0, -1, false},
+	/* Of C23, and jemalloc's own for what malloc gave: a free that is missed stays in use. */
+	{"free_sized", DP_ALLOC_FREE, -1, -1, 0, -1, false},
+	{"free_aligned_sized", DP_ALLOC_FREE, -1, -1, 0, -1, false},
+	{"dallocx", DP_ALLOC_FREE, -1, -1, 0, -1, false},
+	{"sdallocx", DP_ALLOC_FREE, -1, -1, 0, -1, false},
 	{"memalign", DP_ALLOC_NEW, 1, -1, -1, 0, true},
 	{"aligned_alloc", DP_ALLOC_NEW, 1, -1, -1, 0, true},
 	{"posix_memalign", DP_ALLOC_OUT, 2, -1, 0, 1, true},

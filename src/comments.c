@@ -129,12 +129,13 @@ static int add_waits(struct dp_pprof *profile, const struct dp_session_stats *be
 		     const struct dp_session_stats *now)
 {
 	int r = add(profile,
-		    "waits: ended %llu, sampled %llu, skipped %llu, not slept %llu, unpaired %llu, "
-		    "forgotten %llu, noroom %llu",
+		    "waits: ended %llu, sampled %llu, skipped %llu, lost %llu, not slept %llu, "
+		    "unpaired %llu, forgotten %llu, noroom %llu",
 		    GREW(contention.n_waits), GREW(contention.n_kept),
-		    GREW(contention.n_waits) - GREW(contention.n_kept),
-		    GREW(contention.n_not_slept), GREW(contention.n_unpaired_exits),
-		    GREW(contention.n_forgotten), GREW(contention.n_no_room));
+		    GREW(contention.n_waits) - GREW(contention.n_kept) - GREW(contention.n_lost),
+		    GREW(contention.n_lost), GREW(contention.n_not_slept),
+		    GREW(contention.n_unpaired_exits), GREW(contention.n_forgotten),
+		    GREW(contention.n_no_room));
 
 	if (r == 0)
 		r = add(profile,
@@ -191,6 +192,12 @@ static int add_records(struct dp_pprof *profile, const struct dp_session_stats *
 			N(now->sampler.n_hits), N(now->sampler.n_delivered),
 			N(now->sampler.n_hits_lost), N(now->sampler.n_dropped),
 			N(now->sampler.n_duplicates), N(now->n_pending));
+	if (r == 0 && GREW(sampler.n_gaps) > 0)
+		r = add(profile,
+			"gaps: %llu times the threads that kept the probes in had all ended; what "
+			"was called "
+			"until others were found is missing",
+			GREW(sampler.n_gaps));
 	if (r == 0)
 		r = add(profile, "addresses: in this profile %llu, unresolved %llu",
 			N(counts->n_locations), N(counts->n_unresolved));

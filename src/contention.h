@@ -43,6 +43,7 @@ struct dp_contention_stats {
 	uint64_t n_calls;	/* futex calls entered */
 	uint64_t n_waits;	/* waits that slept and ended */
 	uint64_t n_kept;	/* of these, kept by the sampler */
+	uint64_t n_lost;	/* of these, kept by the kernel sampler and lost on the way */
 	uint64_t n_not_slept;	/* wait calls that returned at once (EAGAIN, EINVAL, …) */
 	uint64_t n_other_calls; /* calls that do not wait (wake, requeue, …) and returned */
 	uint64_t n_released; /* waits ended by a thread of the process inside its own futex call */

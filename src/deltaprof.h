@@ -85,6 +85,9 @@ struct deltaprof_options {
 struct deltaprof;
 
 /*
+ * A child that the caller forks, and that does not execute another program, holds what is attached
+ * too: it goes when both have detached or ended.
+ *
  * Attaches to process @pid, which may be the caller's own: the library's thread, and what it
  * allocates, is then left out.
  *

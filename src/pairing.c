@@ -327,7 +327,7 @@ static bool is_aligned(uint64_t addr, uint64_t align)
 static uint64_t result_of(const struct dp_pending_call *call, const struct dp_event *event,
 			  const struct dp_alloc_function *function, bool dx_is_result)
 {
-	if (event->ret.decided)
+	if (event->ret.has_result)
 		return event->ret.untracked ? 0 : event->ret.dx;
 	if (function->kind != DP_ALLOC_OUT)
 		return event->ret.retval;

@@ -123,7 +123,8 @@ static void sort(struct dp_probes *probes)
 static int check(const struct dp_probes *probes, const struct dp_modules *modules, pid_t pid,
 		 struct dp_error *err)
 {
-	bool allocates = false, frees = false;
+	bool allocates = false, frees = false, readable = false;
+	struct dp_module_info info;
 
 	for (size_t i = 0; i < probes->n; i++) {
 		if (probes->list[i].function->kind == DP_ALLOC_FREE)
@@ -133,6 +134,14 @@ static int check(const struct dp_probes *probes, const struct dp_modules *module
 	}
 	if (allocates && frees)
 		return 0;
+	for (uint32_t id = 1; !readable && id <= dp_modules_count(modules); id++)
+		readable = dp_module_get(modules, id, &info) && info.kind == DP_MODULE_ELF;
+	if (!readable)
+		return dp_error_set(
+			err, -EACCES,
+			"pid %d: none of its %u mapped files can be read; run as root, or "
+			"with CAP_SYS_PTRACE",
+			pid, dp_modules_count(modules));
 	return dp_error_set(
 		err, -ENOENT,
 		"pid %d: none of its %u mapped files defines malloc and free (a 32-bit or "

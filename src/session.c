@@ -393,6 +393,10 @@ static int take_call(struct dp_session *session, const struct dp_event *event)
 	const struct dp_probe *probe =
 		dp_probes_at(session->probes, dp_space_frame(session->space, avma));
 
+	if (event->type == DP_EVENT_FREE && event->entry.decided) {
+		dp_heap_alloc_unsampled(session->heap, event->entry.args[0]);
+		return 0;
+	}
 	if (!probe) {
 		session->n_unknown_probes++;
 		return 0;
@@ -597,6 +601,10 @@ static void add_decided(const struct dp_kernel_counts *kernel, struct dp_session
 	ret->pairing.n_no_room += kernel->n_no_room;
 	waits->n_calls += kernel->n_calls;
 	waits->n_waits += kernel->n_waits;
+	/* Of the same moment as the others: what is kept has not all been taken in yet. */
+	if (kernel->n_waits > 0)
+		waits->n_kept = kernel->n_kept;
+	waits->n_lost += kernel->n_kept_lost;
 	waits->n_not_slept += kernel->n_not_slept;
 	waits->n_other_calls += kernel->n_other_calls;
 	waits->n_released += kernel->n_released;

@@ -178,7 +178,7 @@ static void warn_of_losses(const struct dp_tracked *tracked, const struct deltap
 		return;
 	snprintf(text, sizeof(text),
 		 "%llu of %llu records were lost, the interval's figures are too low; "
-		 "observe less at once (--profiles)",
+		 "keep less (a higher --heap-rate or --block-rate, fewer --profiles)",
 		 n_lost, n_events + n_lost);
 	dp_tracked_say(tracked, text);
 }

@@ -298,8 +298,6 @@ static void several_processes_profiles_and_a_command_are_taken(void **state)
 static void what_this_version_cannot_do_is_one_clear_sentence(void **state)
 {
 	(void)state;
-	wrong(WORDS("-p", "1", "--sampler", "kernel"),
-	      "--sampler: kernel is not in this version; use --sampler direct");
 	wrong(WORDS("-p", "1", "--max-overhead", "5"),
 	      "--max-overhead: a limit is not in this version; use --max-overhead 100 and see the "
 	      "manual page for what it costs");

@@ -377,18 +377,19 @@ static void more_events_or_text_than_there_is_room_for_are_refused(void **state)
 	int fd = program_fd();
 
 	(void)state;
-	for (int i = 0; i < 8; i++) {
-		char event[] = {'e', (char)('0' + i), '\0'};
+	for (int i = 0; i < 256; i++) {
+		char event[8];
 
+		snprintf(event, sizeof(event), "e%d", i);
 		define(tracefs, event, false, fd, program_file_off(probed_alloc));
 	}
-	assert_int_equal(dp_tracefs_define(tracefs, "e8", false, fd, 0x1000, ARGUMENTS, &err),
+	assert_int_equal(dp_tracefs_define(tracefs, "e256", false, fd, 0x1000, ARGUMENTS, &err),
 			 -ENOSPC);
 	memset(arguments, 'x', sizeof(arguments));
 	arguments[sizeof(arguments) - 1] = '\0';
 	assert_int_equal(dp_tracefs_define(tracefs, "e0", false, fd, 0x1000, arguments, &err),
 			 -E2BIG);
-	assert_int_equal(count_own_definitions(), before + 8);
+	assert_int_equal(count_own_definitions(), before + 256);
 	close(fd);
 	dp_tracefs_close(tracefs);
 	assert_int_equal(count_own_definitions(), before);

@@ -170,7 +170,8 @@ class TracefsTest(BadInputTest):
     def test_tracefs_that_may_not_be_mounted(self):
         target = self.target("truth")
         prefix = (*in_own_mounts(HIDE_TRACEFS), "setpriv", "--bounding-set=-sys_admin", "--")
-        self.fails(1, ["tracefs", "not mounted", "mount -t tracefs"], *self.attach(target.pid), prefix=prefix)
+        self.fails(1, ["tracefs", "not mounted", "mount -t tracefs"], "--sampler", "direct",
+                   *self.attach(target.pid), prefix=prefix)  # fmt: skip
         self.assert_clean_text(target)
 
 
