@@ -9,7 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
-#include <sys/mman.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 
 #define STACK_BYTES ((size_t)256 << 10)
@@ -30,16 +30,14 @@ static int run_job(void *argument)
 void dp_run_apart(void (*run)(void *context), void *context)
 {
 	struct job job = {run, context};
-	/* cppcheck-suppress invalidFunctionArg ; no file is mapped */
-	char *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	char *stack = malloc(STACK_BYTES);
 	sigset_t all, old;
 	pid_t pid = -1;
 
 	/* A handler of the application's must not run there. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
-	if (stack != MAP_FAILED)
+	if (stack)
 		pid = clone(run_job, stack + STACK_BYTES,
 			    CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_VFORK, &job);
 	if (pid < 0)
@@ -47,6 +45,5 @@ void dp_run_apart(void (*run)(void *context), void *context)
 	else
 		waitpid(pid, NULL, __WALL);
 	sigprocmask(SIG_SETMASK, &old, NULL);
-	if (stack != MAP_FAILED)
-		munmap(stack, STACK_BYTES);
+	free(stack);
 }

@@ -41,13 +41,17 @@ static void every_function_has_its_kind_and_size(void **state)
 	assert_function("realloc", DP_ALLOC_RESIZE, 5);
 	assert_function("reallocarray", DP_ALLOC_RESIZE, 35);
 	assert_function("free", DP_ALLOC_FREE, 0);
+	assert_function("free_sized", DP_ALLOC_FREE, 0);
+	assert_function("free_aligned_sized", DP_ALLOC_FREE, 0);
+	assert_function("dallocx", DP_ALLOC_FREE, 0);
+	assert_function("sdallocx", DP_ALLOC_FREE, 0);
 	assert_function("memalign", DP_ALLOC_NEW, 5);
 	assert_function("aligned_alloc", DP_ALLOC_NEW, 5);
 	assert_function("posix_memalign", DP_ALLOC_OUT, 7);
 	assert_function("valloc", DP_ALLOC_NEW, 3);
 	assert_function("pvalloc", DP_ALLOC_NEW, 3);
 	dp_alloc_functions(&n);
-	assert_int_equal(n, 10);
+	assert_int_equal(n, 14);
 }
 
 static void pointers_and_alignments_are_where_the_prototypes_have_them(void **state)
