@@ -85,6 +85,28 @@ int dp_merge_new(struct dp_merge **ret, unsigned n_rings, size_t max_bytes)
 	return 0;
 }
 
+int dp_merge_reserve(struct dp_merge *merge, size_t n_bytes)
+{
+	unsigned n = (unsigned)(n_bytes / CHUNK_BYTES);
+
+	if (merge->max_spare < n)
+		merge->max_spare = n;
+	while (merge->n_spare < n) {
+		struct chunk *chunk = malloc(sizeof(*chunk) + CHUNK_BYTES);
+
+		if (!chunk)
+			return -ENOMEM;
+		/* Not 0, which the compiler would make a calloc() of pages that are not there yet.
+		 */
+		memset(chunk, 0xff, sizeof(*chunk) + CHUNK_BYTES);
+		chunk->capacity_bytes = CHUNK_BYTES;
+		chunk->next = merge->spare;
+		merge->spare = chunk;
+		merge->n_spare++;
+	}
+	return 0;
+}
+
 static void free_chunks(struct chunk *chunk)
 {
 	while (chunk) {

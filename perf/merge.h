@@ -45,6 +45,13 @@ struct dp_merge_stats {
  * Returns 0, -EINVAL for zero @n_rings, -ENOMEM.
  */
 int dp_merge_new(struct dp_merge **ret, unsigned n_rings, size_t max_bytes);
+
+/*
+ * Takes @n_bytes of memory for all queues together beforehand, touches it and keeps it: the page
+ * faults of a queue that grows would make it grow faster than it is emptied, where records are
+ * large and many. Returns 0 or -ENOMEM, with what there was.
+ */
+int dp_merge_reserve(struct dp_merge *merge, size_t n_bytes);
 void dp_merge_free(struct dp_merge *merge);
 
 /*

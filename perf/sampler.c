@@ -21,6 +21,9 @@
 /* Per ring, of records that wait for their turn. */
 #define MAX_QUEUE_BYTES ((size_t)128 << 20)
 
+/* Of all rings together, kept ready where every allocation brings a copy of its stack. */
+#define EXACT_QUEUE_BYTES ((size_t)32 << 20)
+
 /* Copied of the user's stack, if the caller does not say. */
 #define DEFAULT_STACK_BYTES 8192
 
@@ -121,10 +124,13 @@ static int open_rings(struct dp_sampler *sampler, bool sideband, struct dp_error
 	int r = dp_rings_open(&sampler->rings, sampler->options.ring_bytes,
 			      sampler->options.heap_stacks, sideband, err);
 
-	if (r == 0 &&
-	    dp_merge_new(&sampler->merge, (unsigned)sampler->rings.n, MAX_QUEUE_BYTES) < 0)
-		r = dp_error_set(err, -ENOMEM, "pid %d: out of memory", sampler->options.pid);
-	return r;
+	if (r < 0)
+		return r;
+	r = dp_merge_new(&sampler->merge, (unsigned)sampler->rings.n, MAX_QUEUE_BYTES);
+	if (r == 0 && sampler->options.heap_stacks && sampler->options.heap_rate_bytes <= 1)
+		r = dp_merge_reserve(sampler->merge, EXACT_QUEUE_BYTES);
+	return r == 0 ? 0
+		      : dp_error_set(err, -ENOMEM, "pid %d: out of memory", sampler->options.pid);
 }
 
 static void close_rings(struct dp_sampler *sampler)

@@ -414,9 +414,37 @@ static void a_random_flow_comes_out_sorted(void **state)
 	dp_merge_free(m);
 }
 
+static void reserved_memory_is_used_and_kept(void **state)
+{
+	static uint8_t record[1000];
+	struct dp_merge *merge = NULL;
+	const void *popped;
+	size_t n_bytes;
+
+	(void)state;
+	assert_int_equal(dp_merge_new(&merge, 2, 1 << 20), 0);
+	assert_int_equal(dp_merge_reserve(merge, 4 * 32 * 1024), 0);
+	/* From now on nothing can be had: what was reserved takes 100 records, twice. */
+	for (int turn = 0; turn < 2; turn++) {
+		alloc_fail_at(1);
+		for (int i = 0; i < 100; i++)
+			assert_int_equal(
+				dp_merge_push(merge, (unsigned)i % 2, record, sizeof(record), 1),
+				0);
+		alloc_fail_at(0);
+		for (int i = 0; i < 100; i++)
+			assert_true(dp_merge_pop(merge, 2, &popped, &n_bytes));
+	}
+	alloc_fail_at(1);
+	assert_int_equal(dp_merge_reserve(merge, 1 << 20), -ENOMEM);
+	alloc_fail_at(0);
+	dp_merge_free(merge);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(reserved_memory_is_used_and_kept),
 		cmocka_unit_test(nothing_comes_out_of_empty_queues),
 		cmocka_unit_test(records_of_two_rings_come_in_order_of_time),
 		cmocka_unit_test(a_record_at_the_watermark_waits),
