@@ -353,7 +353,8 @@ int dp_session_open(struct dp_session **ret, const struct dp_session_options *op
 
 	/* Mapped files are opened through a thread that lives, and that has ended in the midst of
 	 * it. */
-	if (r == -ENOENT && began_alive && !dp_thread_is_alive(options->pid, options->pid))
+	if ((r == -ENOENT || r == -EACCES) && began_alive &&
+	    !dp_thread_is_alive(options->pid, options->pid))
 		r = open_session(ret, options, err);
 	return r;
 }
