@@ -178,28 +178,36 @@ static int load(struct dp_kernel_programs **ret, struct dp_error *err)
 	return 0;
 }
 
+static int take_slot(struct dp_kernel_programs *programs, uint32_t *ret_slot, struct dp_error *err)
+{
+	uint32_t slot = 0;
+
+	while (slot < DP_KERNEL_MAX_SLOTS && (programs->slots >> slot & 1))
+		slot++;
+	if (slot == DP_KERNEL_MAX_SLOTS)
+		return dp_error_set(err, -ENOSPC,
+				    "the BPF programs serve no more than %d processes at once",
+				    DP_KERNEL_MAX_SLOTS);
+	programs->slots |= UINT64_C(1) << slot;
+	*ret_slot = slot;
+	return 0;
+}
+
 int dp_kernel_programs_get(struct dp_kernel_programs **ret, uint32_t *ret_slot,
 			   struct dp_error *err)
 {
 	struct dp_kernel_programs *programs;
-	uint32_t slot = 0;
 	int r = 0;
 
 	pthread_mutex_lock(&lock);
 	programs = shared;
 	if (!programs)
 		r = load(&programs, err);
-	while (r == 0 && slot < DP_KERNEL_MAX_SLOTS && (programs->slots >> slot & 1))
-		slot++;
-	if (slot == DP_KERNEL_MAX_SLOTS)
-		r = dp_error_set(err, -ENOSPC,
-				 "the BPF programs serve no more than %d processes at once",
-				 DP_KERNEL_MAX_SLOTS);
+	if (programs && r == 0)
+		r = take_slot(programs, ret_slot, err);
 	if (r == 0) {
-		programs->slots |= UINT64_C(1) << slot;
 		shared = programs;
 		*ret = programs;
-		*ret_slot = slot;
 	}
 	pthread_mutex_unlock(&lock);
 	return r;
