@@ -23,13 +23,11 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "src/base/trampoline.h"
+
 #define LEARN 256
 #define AUDIT_MASK 1023
 #define MAX_NESTED 1000
-
-/* A pending return's trampoline, see src/base/trampoline.h. */
-#define UPROBES_PAGE 0x7fffffffe000ull
-#define PAGE_MASK 0xfffull
 
 /* Futex calls that older headers do not know. */
 #ifndef FUTEX_LOCK_PI2
@@ -293,11 +291,6 @@ static __always_inline __u64 stack_word(struct pt_regs *ctx)
 	return word;
 }
 
-static __always_inline bool is_trampoline(__u64 address)
-{
-	return (address & ~PAGE_MASK) == UPROBES_PAGE;
-}
-
 static __always_inline void fill_entry(struct pt_regs *ctx, __u32 decided,
 				       struct dp_kernel_entry *ret)
 {
@@ -327,6 +320,11 @@ static __always_inline bool put_entry(struct pt_regs *ctx, const struct probe *p
 	return r == 0;
 }
 
+static __always_inline __u32 site_of(const struct allocation *call)
+{
+	return (__u8)(call->cookie_low >> DP_KERNEL_COOKIE_SITE);
+}
+
 /* Whether the outermost call that is known of a thread can still be there as another one begins.
  * The rules are those of src/pairing.c. */
 static __always_inline bool is_alive(const struct allocation *outer, struct pt_regs *ctx,
@@ -339,10 +337,10 @@ static __always_inline bool is_alive(const struct allocation *outer, struct pt_r
 		return false;
 	if (sp < outer->sp)
 		return true;
-	if (((outer->cookie_low >> DP_KERNEL_COOKIE_SITE) & 0xff) == probe->site)
+	if (site_of(outer) == probe->site)
 		return false;
 	stack0 = stack_word(ctx);
-	return stack0 == outer->stack0 || is_trampoline(stack0);
+	return stack0 == outer->stack0 || dp_is_return_trampoline(stack0);
 }
 
 /* The call is one inside another. Returns false if the other is over. */
@@ -358,7 +356,7 @@ static __always_inline bool is_nested(struct pt_regs *ctx, const struct probe *p
 		return false;
 	}
 	outer->n_nested++;
-	site = find_site(probe->slot, (outer->cookie_low >> DP_KERNEL_COOKIE_SITE) & 0xff);
+	site = find_site(probe->slot, site_of(outer));
 	if (site)
 		site->nests = 1;
 	return true;
@@ -511,17 +509,19 @@ static __always_inline bool enter(struct pt_regs *ctx)
 	return begin_allocation(ctx, &probe, tid, size, objects);
 }
 
-static __always_inline void put_return(struct pt_regs *ctx, const struct probe *probe,
-				       struct dp_kernel_return *record, bool *ret_lost)
+/* Returns whether there was room. */
+static __always_inline bool put_return(struct pt_regs *ctx, const struct probe *probe,
+				       struct dp_kernel_return *record)
 {
 	record->type = DP_KERNEL_RECORD_RETURN;
 	record->pad = 0;
 	record->sp = PT_REGS_SP(ctx);
 	count(&probe->cpu->counts, n_returns_out);
-	*ret_lost = bpf_perf_event_output(ctx, &plain_output, output_index(probe->slot), record,
-					  sizeof(*record)) != 0;
-	if (*ret_lost)
-		count(&probe->cpu->counts, n_return_lost);
+	if (bpf_perf_event_output(ctx, &plain_output, output_index(probe->slot), record,
+				  sizeof(*record)) == 0)
+		return true;
+	count(&probe->cpu->counts, n_return_lost);
+	return false;
 }
 
 /* The object that a call which returned gave; 0: none. */
@@ -547,7 +547,6 @@ static __always_inline void end_allocation(struct pt_regs *ctx, const struct pro
 					  .retval = PT_REGS_RC(ctx)};
 	__u64 object = given_object(ctx, call, probe->kind);
 	__u64 one = 1;
-	bool lost;
 
 	record.dx = object;
 	if (!object && call->old && !call->frees) {
@@ -559,8 +558,7 @@ static __always_inline void end_allocation(struct pt_regs *ctx, const struct pro
 		count(&probe->cpu->counts, n_live_overflow);
 		record.decided |= DP_KERNEL_UNTRACKED;
 	}
-	put_return(ctx, probe, &record, &lost);
-	if (lost && object && call->sampled)
+	if (!put_return(ctx, probe, &record) && object && call->sampled)
 		bpf_map_delete_elem(objects, &object);
 }
 
@@ -571,7 +569,6 @@ static __always_inline void leave_exact(struct pt_regs *ctx, const struct probe 
 					  .dx = PT_REGS_PARM3(ctx)};
 	const struct dp_kernel_site *site = find_site(probe->slot, probe->site);
 	const struct allocation *call;
-	bool lost;
 
 	if (!record.probe_avma && site)
 		record.probe_avma = site->probe_avma;
@@ -582,7 +579,7 @@ static __always_inline void leave_exact(struct pt_regs *ctx, const struct probe 
 	}
 	if (call)
 		bpf_map_delete_elem(&allocations, &tid);
-	put_return(ctx, probe, &record, &lost);
+	put_return(ctx, probe, &record);
 }
 
 /* @decided: DP_KERNEL_DECIDED if nothing was called to free it. Returns whether there was room. */
@@ -636,8 +633,7 @@ static __always_inline void leave(struct pt_regs *ctx)
 		return;
 	sp = PT_REGS_SP(ctx) - sizeof(__u64);
 	/* Of a call inside it. */
-	if (sp < call->sp ||
-	    (sp == call->sp && ((call->cookie_low >> DP_KERNEL_COOKIE_SITE) & 0xff) != probe.site))
+	if (sp < call->sp || (sp == call->sp && site_of(call) != probe.site))
 		return;
 	objects = bpf_map_lookup_elem(&live, &probe.slot);
 	if (sp == call->sp && objects) {

@@ -22,7 +22,7 @@
 /* Steps of the table of logarithms, see exponential(). */
 #define DP_KERNEL_LOG_STEPS 1024
 
-/* What a probed function does; the order of src/allocator.h's enum dp_alloc_kind. */
+/* What a probed function does, as src/allocator.h has it. */
 enum dp_kernel_kind {
 	DP_KERNEL_NEW,
 	DP_KERNEL_RESIZE,
@@ -48,8 +48,8 @@ struct dp_kernel_config {
 	__u64 block_rate_ns;
 	__u32 contention;
 	__u32 generation; /* of the slot: what it remembers of an earlier process is void */
+	__u32 traps_all;  /* returns are trapped whatever the programs answer */
 	__u32 pad;
-	__u32 traps_all; /* returns are trapped whatever the programs answer */
 };
 
 /* Counters, of one process and one CPU. */
@@ -114,8 +114,8 @@ enum dp_kernel_record_type {
 /* What the kernel has decided about an entry or a return. */
 #define DP_KERNEL_DECIDED 1u   /* the following hold: an outermost call */
 #define DP_KERNEL_SAMPLED 2u   /* drawn, and hit */
-#define DP_KERNEL_RESULT 8u    /* holds, decided or not: dx of a return is the object's address */
 #define DP_KERNEL_UNTRACKED 4u /* the object's free will not be seen */
+#define DP_KERNEL_RESULT 8u    /* holds, decided or not: dx of a return is the object's address */
 
 struct dp_kernel_entry {
 	__u16 type;
@@ -133,7 +133,7 @@ struct dp_kernel_return {
 	__u32 decided;
 	__u64 probe_avma;
 	__u64 retval;
-	__u64 dx; /* if decided: the object's address, 0 for none */
+	__u64 dx; /* with DP_KERNEL_RESULT the object's address, 0 for none */
 	__u64 sp;
 };
 

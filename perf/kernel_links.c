@@ -11,11 +11,8 @@
 #include "perf/kernel_probes.h"
 #include "perf/refused.h"
 
-/* Source: the kernel's include/uapi/linux/bpf.h; newer than the headers of libbpf 1.1. */
-#define ATTACH_UPROBE_MULTI 48
-#define ATTACH_UPROBE_SESSION 57
-
-/* The part of union bpf_attr that creates such a link. Source: the same. */
+/* The part of union bpf_attr that creates such a link. Source: the kernel's
+ * include/uapi/linux/bpf.h. */
 struct link_create {
 	uint32_t program_fd;
 	uint32_t target_fd;
@@ -65,7 +62,7 @@ static int open_link(struct dp_kernel_links *links, const struct dp_kernel_progr
 	/* A deleted file and one in another mount namespace have no other path. */
 	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", file_fd);
 	attr.path = (uintptr_t)path;
-	attr.attach_type = frees ? ATTACH_UPROBE_MULTI : ATTACH_UPROBE_SESSION;
+	attr.attach_type = frees ? DP_ATTACH_UPROBE_MULTI : DP_ATTACH_UPROBE_SESSION;
 	attr.program_fd = (uint32_t)dp_kernel_programs_fd(
 		programs, frees ? DP_KERNEL_PROGRAM_FREED_LINK : DP_KERNEL_PROGRAM_SESSION);
 	fd = (int)syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));

@@ -18,10 +18,6 @@
 #include "perf/kernel.skel.h"
 #include "perf/tracefs.h"
 
-/* Source: the kernel's include/uapi/linux/bpf.h, enum bpf_attach_type; newer than libbpf 1.1. */
-#define ATTACH_UPROBE_MULTI 48
-#define ATTACH_UPROBE_SESSION 57
-
 #define MAX_LINKS 16
 
 struct dp_kernel_programs {
@@ -81,9 +77,9 @@ static struct dp_kernel_bpf *open_object(bool sessions, int n_cpus)
 	bpf_program__set_autoload(bpf->progs.session, sessions);
 	bpf_program__set_autoload(bpf->progs.freed_link, sessions);
 	bpf_program__set_expected_attach_type(bpf->progs.session,
-					      (enum bpf_attach_type)ATTACH_UPROBE_SESSION);
+					      (enum bpf_attach_type)DP_ATTACH_UPROBE_SESSION);
 	bpf_program__set_expected_attach_type(bpf->progs.freed_link,
-					      (enum bpf_attach_type)ATTACH_UPROBE_MULTI);
+					      (enum bpf_attach_type)DP_ATTACH_UPROBE_MULTI);
 	return bpf;
 }
 

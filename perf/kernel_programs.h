@@ -15,6 +15,10 @@
 
 struct dp_kernel_programs;
 
+/* Source: the kernel's include/uapi/linux/bpf.h, enum bpf_attach_type; newer than libbpf 1.1. */
+#define DP_ATTACH_UPROBE_MULTI 48
+#define DP_ATTACH_UPROBE_SESSION 57
+
 enum dp_kernel_program {
 	DP_KERNEL_PROGRAM_SESSION,    /* entry and return of an allocation function, by one link */
 	DP_KERNEL_PROGRAM_FREED_LINK, /* a free, by such a link */
