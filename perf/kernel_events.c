@@ -6,7 +6,6 @@
  * process bound.
  */
 #include <bpf/bpf.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,28 +113,6 @@ static int add_probes(struct dp_kernel_events *events, const struct dp_kernel_pr
 	return r;
 }
 
-/* Any thread that lives; 0 if there is none. */
-static pid_t find_thread(pid_t pid)
-{
-	struct dirent *entry;
-	char path[64];
-	pid_t found = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	dir = opendir(path);
-	if (!dir)
-		return 0;
-	while (found == 0 && (entry = readdir(dir))) {
-		pid_t tid = atoi(entry->d_name);
-
-		if (tid > 0 && dp_thread_is_alive(pid, tid))
-			found = tid;
-	}
-	closedir(dir);
-	return found;
-}
-
 static int bind_all(struct dp_kernel_events *events)
 {
 	uint64_t *ids = malloc(events->n_probes * sizeof(*ids));
@@ -165,7 +142,7 @@ static void open_all(void *context)
 {
 	struct opening *opening = context;
 	struct dp_kernel_events *events = opening->events;
-	pid_t tid = find_thread(events->pid);
+	pid_t tid = dp_find_live_thread(events->pid);
 
 	opening->r = tid == 0 ? dp_error_set(opening->err, -ESRCH, "pid %d: the process is gone",
 					     events->pid)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/target.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -14,26 +13,6 @@
 
 /* Source: the kernel's include/linux/sched.h; shown in /proc/PID/stat, field 9. */
 #define PF_KTHREAD 0x00200000u
-
-/* Whether every thread of @pid has ended: a zombie that waits for its parent. */
-static bool all_threads_ended(pid_t pid)
-{
-	char path[64];
-	struct dirent *entry;
-	bool alive = false;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	dir = opendir(path);
-	if (!dir)
-		return true;
-	while (!alive && (entry = readdir(dir))) {
-		if (entry->d_name[0] != '.')
-			alive = dp_thread_is_alive(pid, atoi(entry->d_name));
-	}
-	closedir(dir);
-	return !alive;
-}
 
 static int check_sort(pid_t pid, struct dp_error *err)
 {
@@ -52,7 +31,7 @@ static int check_sort(pid_t pid, struct dp_error *err)
 		return dp_error_set(
 			err, -EINVAL,
 			"pid %d: is a kernel thread; only user processes can be profiled", pid);
-	if (all_threads_ended(pid))
+	if (dp_find_live_thread(pid) == 0)
 		return dp_error_set(
 			err, -EINVAL,
 			"pid %d: has ended already (a zombie that its parent has not waited "

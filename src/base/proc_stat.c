@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/base/proc_stat.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -54,4 +56,25 @@ bool dp_thread_is_alive(pid_t pid, pid_t tid)
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
 	return dp_proc_stat_read(path, &line) == 0 && line.state != 'Z' && line.state != 'X';
+}
+
+pid_t dp_find_live_thread(pid_t pid)
+{
+	struct dirent *entry;
+	char path[64];
+	pid_t found = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	if (!dir)
+		return 0;
+	while (found == 0 && (entry = readdir(dir))) {
+		pid_t tid = atoi(entry->d_name);
+
+		if (tid > 0 && dp_thread_is_alive(pid, tid))
+			found = tid;
+	}
+	closedir(dir);
+	return found;
 }

@@ -26,6 +26,9 @@ int dp_proc_stat_read(const char *path, struct dp_proc_stat *ret);
  */
 bool dp_thread_is_alive(pid_t pid, pid_t tid);
 
+/* Any thread of process @pid that lives in this sense; 0 if there is none. */
+pid_t dp_find_live_thread(pid_t pid);
+
 /* Reads a whole small file as text, NUL-terminated. Returns 0 or a negative errno. */
 int dp_read_text(const char *path, char *ret, size_t n_bytes);
 
