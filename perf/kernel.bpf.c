@@ -14,8 +14,6 @@
 #include "perf/kernel_abi.h"
 
 #include <linux/bpf.h>
-#include <linux/errno.h>
-#include <linux/futex.h>
 #include <linux/ptrace.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,22 +21,12 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "perf/futex_rules.h"
 #include "src/base/trampoline.h"
 
 #define LEARN 256
 #define AUDIT_MASK 1023
 #define MAX_NESTED 1000
-
-/* Futex calls that older headers do not know. */
-#ifndef FUTEX_LOCK_PI2
-#define FUTEX_LOCK_PI2 13
-#endif
-
-/* Results that only the tracepoint sees. Source: the kernel's include/linux/errno.h. */
-#define KERNEL_ERESTARTSYS 512
-#define KERNEL_ERESTARTNOINTR 513
-#define KERNEL_ERESTARTNOHAND 514
-#define KERNEL_ERESTART_RESTARTBLOCK 516
 
 #define count(counts, name) __sync_fetch_and_add(&(counts)->name, 1)
 
@@ -113,14 +101,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct allocation);
 } allocations SEC(".maps");
-
-enum role {
-	ROLE_OTHER,
-	ROLE_WAIT,
-	ROLE_LOCK_PI,
-	ROLE_WAIT_REQUEUE_PI,
-	ROLE_WAKE,
-};
 
 /* A futex call under way. */
 struct futex_call {
@@ -750,35 +730,6 @@ static __always_inline struct dp_kernel_cpu *cpu_of_call(const struct futex_call
 	return cpu_of(slot);
 }
 
-static __always_inline bool is_wait(const struct futex_call *call)
-{
-	return call->role != ROLE_WAKE && call->role != ROLE_OTHER;
-}
-
-static __always_inline __u8 role_of(__u32 op)
-{
-	switch (op & (__u32)FUTEX_CMD_MASK) {
-	case FUTEX_WAIT:
-	case FUTEX_WAIT_BITSET:
-		return ROLE_WAIT;
-	case FUTEX_LOCK_PI:
-	case FUTEX_LOCK_PI2:
-		return ROLE_LOCK_PI;
-	case FUTEX_WAIT_REQUEUE_PI:
-		return ROLE_WAIT_REQUEUE_PI;
-	case FUTEX_WAKE:
-	case FUTEX_WAKE_BITSET:
-	case FUTEX_WAKE_OP:
-	case FUTEX_REQUEUE:
-	case FUTEX_CMP_REQUEUE:
-	case FUTEX_CMP_REQUEUE_PI:
-	case FUTEX_UNLOCK_PI:
-		return ROLE_WAKE;
-	default:
-		return ROLE_OTHER;
-	}
-}
-
 /* The slot of the running process, if its waits are observed. */
 static __always_inline struct dp_kernel_config *observed(__u32 tgid, __u32 tid, __u32 *ret_slot)
 {
@@ -813,7 +764,7 @@ static __always_inline void enter_futex(__u8 role)
 	if (bpf_map_lookup_elem(&futex_calls, &tid))
 		count(&cpu->counts, n_forgotten);
 	call.enter_ns = bpf_ktime_get_ns();
-	if (is_wait(&call))
+	if (dp_futex_is_wait(call.role))
 		call.threshold_ns =
 			times_fraction(config->block_rate_ns, (__u32)(next_random(cpu) >> 32));
 	if (bpf_map_update_elem(&futex_calls, &tid, &call, BPF_ANY) != 0)
@@ -846,11 +797,11 @@ int BPF_PROG(wakes, struct task_struct *woken)
 	struct futex_call *waker;
 	struct dp_kernel_cpu *cpu;
 
-	if (!wait || !is_wait(wait))
+	if (!wait || !dp_futex_is_wait(wait->role))
 		return 0;
 	wait->woken = 1;
 	waker = bpf_map_lookup_elem(&futex_calls, &tid);
-	if (!waker || waker->role != ROLE_WAKE || waker->slot != wait->slot)
+	if (!waker || waker->role != DP_FUTEX_WAKES || waker->slot != wait->slot)
 		return 0;
 	cpu = cpu_of_call(wait);
 	if (!cpu)
@@ -872,26 +823,6 @@ int BPF_PROG(wakes, struct task_struct *woken)
 	wait->ours_ns +=
 		bpf_ktime_get_ns() - wait->enter_ns - wait->ours_ns - wait->release_delay_ns;
 	return 0;
-}
-
-/* The rules are those of src/contention.c. */
-static __always_inline bool has_slept(const struct futex_call *call, __s64 result)
-{
-	if (result >= 0)
-		return call->role != ROLE_LOCK_PI || call->woken;
-	switch (result) {
-	case -EAGAIN:
-		return call->role == ROLE_WAIT_REQUEUE_PI && call->woken;
-	case -ETIMEDOUT:
-	case -EINTR:
-	case -KERNEL_ERESTARTSYS:
-	case -KERNEL_ERESTARTNOINTR:
-	case -KERNEL_ERESTARTNOHAND:
-	case -KERNEL_ERESTART_RESTARTBLOCK:
-		return true;
-	default:
-		return false;
-	}
 }
 
 /* A wait that is kept: on both sides or on none. */
@@ -945,9 +876,10 @@ static __always_inline void leave_futex(void *ctx, __s64 result)
 	}
 	cpu = cpu_of_call(call);
 	if (cpu) {
-		if (!is_wait(call))
+		if (!dp_futex_is_wait(call->role))
 			count(&cpu->counts, n_other_calls);
-		else if (!has_slept(call, result))
+		/* futex_waitv(2) says which of its words it was woken for. */
+		else if (!dp_futex_has_slept(call->role, call->woken, result > 0 ? 0 : result))
 			count(&cpu->counts, n_not_slept);
 		else
 			end_wait(ctx, call, result, &cpu->counts);
@@ -973,21 +905,21 @@ struct syscall_exit {
 SEC("tracepoint/syscalls/sys_enter_futex")
 int futex_enter(struct syscall_enter *ctx)
 {
-	enter_futex(role_of((__u32)ctx->args[1]));
+	enter_futex(dp_futex_role((__u32)ctx->args[1]));
 	return 1;
 }
 
 SEC("tracepoint/syscalls/sys_enter_futex_wait")
 int futex_wait_enter(struct syscall_enter *ctx)
 {
-	enter_futex(ROLE_WAIT);
+	enter_futex(DP_FUTEX_WAITS);
 	return 1;
 }
 
 SEC("tracepoint/syscalls/sys_enter_futex_wake")
 int futex_wake_enter(struct syscall_enter *ctx)
 {
-	enter_futex(ROLE_WAKE);
+	enter_futex(DP_FUTEX_WAKES);
 	return 1;
 }
 

@@ -3,10 +3,10 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <linux/futex.h>
 #include <math.h>
 #include <stdlib.h>
 
+#include "perf/futex_rules.h"
 #include "src/base/array.h"
 #include "src/base/map.h"
 #include "src/random.h"
@@ -25,47 +25,18 @@
  * nothing but that call or an interrupt wakes anybody; whom an interrupt (a timer, a signal) woke
  * returns an error.
  *
- * Where the kernel decides (perf/kernel.bpf.c, by the same rules) only what is kept comes here.
+ * Where the kernel decides (perf/kernel.bpf.c, by the same perf/futex_rules.h) only what is kept
+ * comes here.
  *
  * Not seen: the rest of a wait with a time-out that was stopped and goes on in restart_syscall(2);
  * by the direct sampler the calls futex_waitv(2), futex_wait, futex_wake and futex_requeue of later
  * kernels.
  */
 
-/* Kernel-internal results that the tracepoint shows. Source: the kernel's include/linux/errno.h. */
-#define KERNEL_ERESTARTSYS 512
-#define KERNEL_ERESTARTNOINTR 513
-#define KERNEL_ERESTARTNOHAND 514
-#define KERNEL_ERESTART_RESTARTBLOCK 516
-
-enum role {
-	ROLE_OTHER,
-	ROLE_WAIT,
-	ROLE_LOCK_PI,
-	ROLE_WAIT_REQUEUE_PI,
-	ROLE_WAKE,
-};
-
-/* What each operation of futex(2) does to threads. */
-static const enum role roles[] = {
-	[FUTEX_WAIT] = ROLE_WAIT,
-	[FUTEX_WAIT_BITSET] = ROLE_WAIT,
-	[FUTEX_LOCK_PI] = ROLE_LOCK_PI,
-	[FUTEX_LOCK_PI2] = ROLE_LOCK_PI,
-	[FUTEX_WAIT_REQUEUE_PI] = ROLE_WAIT_REQUEUE_PI,
-	[FUTEX_WAKE] = ROLE_WAKE,
-	[FUTEX_WAKE_BITSET] = ROLE_WAKE,
-	[FUTEX_WAKE_OP] = ROLE_WAKE,
-	[FUTEX_REQUEUE] = ROLE_WAKE,
-	[FUTEX_CMP_REQUEUE] = ROLE_WAKE,
-	[FUTEX_CMP_REQUEUE_PI] = ROLE_WAKE,
-	[FUTEX_UNLOCK_PI] = ROLE_WAKE,
-};
-
 /* A futex call under way. */
 struct call {
 	uint32_t tid;
-	enum role role;
+	enum dp_futex_role role;
 	uint64_t serial; /* from 1 */
 	uint64_t enter_ns;
 	/* Of a wait: */
@@ -176,15 +147,8 @@ static void remove_call(struct dp_contention *contention, struct call *call)
 	*call = *last;
 }
 
-static bool is_wait(const struct call *call)
-{
-	return call->role != ROLE_WAKE && call->role != ROLE_OTHER;
-}
-
 static int enter(struct dp_contention *contention, const struct dp_event *event)
 {
-	/* The kernel takes an int; the register's upper half may hold anything. */
-	uint32_t op = (uint32_t)event->futex_enter.op & (uint32_t)FUTEX_CMD_MASK;
 	struct call *call = find_call(contention, event->tid);
 	int r;
 
@@ -202,11 +166,11 @@ static int enter(struct dp_contention *contention, const struct dp_event *event)
 		return 0;
 	*call = (struct call){
 		.tid = event->tid,
-		.role = op < sizeof(roles) / sizeof(roles[0]) ? roles[op] : ROLE_OTHER,
+		.role = dp_futex_role((uint32_t)event->futex_enter.op),
 		.serial = contention->stats.n_calls,
 		.enter_ns = event->time_ns,
 	};
-	if (is_wait(call))
+	if (dp_futex_is_wait(call->role))
 		call->luck = (double)(dp_random_u64(&contention->random) >> 11) * 0x1p-53;
 	return 0;
 }
@@ -231,45 +195,18 @@ static void waking(struct dp_contention *contention, const struct dp_event *even
 	struct call *wait = find_call(contention, event->waking.wakee_tid);
 	const struct call *waker = find_call(contention, event->tid);
 
-	if (!wait || !is_wait(wait))
+	if (!wait || !dp_futex_is_wait(wait->role))
 		return;
 	wait->woken = true;
 	/* Only a thread of the process inside its own futex call releases; and once in that call,
 	 * since the record may come twice. */
-	if (event->pid != contention->options.pid || !waker || waker->role != ROLE_WAKE ||
+	if (event->pid != contention->options.pid || !waker || waker->role != DP_FUTEX_WAKES ||
 	    wait->released_by == waker->serial)
 		return;
 	wait->released_by = waker->serial;
 	wait->release_delay_ns = delay_until(wait, event);
 	if (is_kept(contention, wait, wait->release_delay_ns))
 		wait->releaser_stack = contention->stack(contention->context, event, NULL);
-}
-
-/*
- * Whether a wait that returned @result slept. Errors not listed are found before anything is waited
- * for: EAGAIN (the word had changed), EACCES, EDEADLK, EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM,
- * ESRCH. A time-out that had passed already cannot be told from one that passed meanwhile. Source:
- * futex(2), "ERRORS"; the kernel's kernel/futex/waitwake.c, pi.c and requeue.c.
- */
-static bool has_slept(const struct call *call, int64_t result)
-{
-	switch (result) {
-	case 0:
-		/* A lock that was free by the time the kernel looked is taken without sleep. */
-		return call->role != ROLE_LOCK_PI || call->woken;
-	case -EAGAIN:
-		/* Also the kernel's answer to a signal or a spurious waking in this operation. */
-		return call->role == ROLE_WAIT_REQUEUE_PI && call->woken;
-	case -ETIMEDOUT:
-	case -EINTR:
-	case -KERNEL_ERESTARTSYS:
-	case -KERNEL_ERESTARTNOINTR:
-	case -KERNEL_ERESTARTNOHAND:
-	case -KERNEL_ERESTART_RESTARTBLOCK:
-		return true;
-	default:
-		return false;
-	}
 }
 
 /* The row of (@stack, @kind), made if it is not there. Valid until the next call on @table. */
@@ -373,9 +310,9 @@ static int leave(struct dp_contention *contention, const struct dp_event *event)
 		contention->stats.n_unpaired_exits++;
 		return 0;
 	}
-	if (!is_wait(call)) {
+	if (!dp_futex_is_wait(call->role)) {
 		contention->stats.n_other_calls++;
-	} else if (!has_slept(call, event->futex_exit.result)) {
+	} else if (!dp_futex_has_slept(call->role, call->woken, event->futex_exit.result)) {
 		contention->stats.n_not_slept++;
 	} else {
 		r = end_wait(contention, call, event);
