@@ -150,7 +150,7 @@ static __always_inline __u32 output_index(__u32 slot)
 	return slot * n_cpu_ids + bpf_get_smp_processor_id();
 }
 
-/* SplitMix64, as in src/random.c. */
+/* SplitMix64, as in src/base/random.c. */
 static __always_inline __u64 next_random(struct dp_kernel_cpu *cpu)
 {
 	__u64 z = cpu->random += 0x9e3779b97f4a7c15ull;

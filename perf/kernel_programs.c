@@ -17,6 +17,7 @@
 
 #include "perf/kernel.skel.h"
 #include "perf/tracefs.h"
+#include "src/base/random.h"
 
 #define MAX_LINKS 16
 
@@ -364,30 +365,21 @@ int dp_kernel_programs_watch_waits(struct dp_kernel_programs *programs, uint32_t
 	return r;
 }
 
-/* SplitMix64, as the programs go on. */
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15ULL;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
-}
-
 static int reset_cpus(struct dp_kernel_programs *programs, uint32_t slot, uint64_t seed,
 		      uint64_t rate_bytes)
 {
 	size_t n = (size_t)programs->n_cpus;
 	struct dp_kernel_cpu *cpus = calloc(n, sizeof(*cpus));
+	struct dp_random random;
 	int r;
 
 	if (!cpus)
 		return -ENOMEM;
+	dp_random_seed(&random, seed);
 	for (size_t i = 0; i < n; i++) {
-		double uniform = (double)((next_random(&seed) >> 11) + 1) * 0x1p-53;
-
-		cpus[i].countdown_bytes = (int64_t)(-log(uniform) * (double)rate_bytes) + 1;
-		cpus[i].random = next_random(&seed);
+		cpus[i].countdown_bytes =
+			(int64_t)dp_random_exponential(&random, (double)rate_bytes) + 1;
+		cpus[i].random = dp_random_u64(&random);
 	}
 	r = bpf_map_update_elem(bpf_map__fd(programs->bpf->maps.cpus), &slot, cpus, BPF_ANY);
 	free(cpus);

@@ -9,7 +9,7 @@
 #include "perf/futex_rules.h"
 #include "src/base/array.h"
 #include "src/base/map.h"
-#include "src/random.h"
+#include "src/base/random.h"
 
 /*
  * The hard idea: what ended a wait is known only when it returns. A waking may be spurious (a late

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "src/base/array.h"
+#include "src/base/random.h"
 #include "src/live.h"
-#include "src/random.h"
 #include "src/scale.h"
 
 /*

@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "src/base/random.h"
 #include "src/delta.h"
 #include "src/pairing.h"
-#include "src/random.h"
 
 /*
  * A program with four threads that allocates, resizes, frees each other's objects, fails, jumps out

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
+#include "src/base/random.h"
 #include "src/contention.h"
-#include "src/random.h"
 
 /*
  * Threads that take and give back one lock, simulated: who holds it, who waits in the kernel, what

@@ -7,8 +7,8 @@
 #include <cmocka.h>
 #include <stdlib.h>
 
+#include "src/base/random.h"
 #include "src/delta.h"
-#include "src/random.h"
 #include "src/scale.h"
 #include "src/stack.h"
 

@@ -8,9 +8,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "src/base/random.h"
 #include "src/heap.h"
 #include "src/live.h"
-#include "src/random.h"
 #include "tests/alloc_fail.h"
 
 static struct dp_heap *new_heap(uint64_t rate_bytes, size_t max_live, uint64_t seed)

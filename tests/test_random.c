@@ -7,7 +7,7 @@
 #include <cmocka.h>
 #include <math.h>
 
-#include "src/random.h"
+#include "src/base/random.h"
 
 /* The published first outputs of xoshiro256** for the state 1, 2, 3, 4. */
 static void the_generator_is_xoshiro256starstar(void **state)

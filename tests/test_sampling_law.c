@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "src/random.h"
+#include "src/base/random.h"
 #include "tests/sampling_law.h"
 
 /*

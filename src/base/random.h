@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef DP_RANDOM_H
-#define DP_RANDOM_H
+#ifndef DP_BASE_RANDOM_H
+#define DP_BASE_RANDOM_H
 
 #include <stdint.h>
 

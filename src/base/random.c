@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "src/random.h"
+#include "src/base/random.h"
 
 #include <math.h>
 
