@@ -9,21 +9,30 @@
 
 #include "tests/pairing_program.h"
 
+/* The interval's values by site, 0 where there is no row; the last is what the allocator did. */
+static void read_interval(const struct program *p, struct dp_delta *delta,
+			  int64_t ret[N_SITES + 1][DP_DELTA_MAX_VALUES])
+{
+	const struct dp_delta_row *rows;
+	size_t n;
+
+	memset(ret, 0, (N_SITES + 1) * sizeof(ret[0]));
+	dp_delta_begin(delta);
+	assert_int_equal(dp_heap_feed(p->heap, delta), 0);
+	assert_int_equal(dp_delta_end(delta, &rows, &n), 0);
+	for (size_t i = 0; i < n; i++)
+		memcpy(ret[rows[i].stack], rows[i].values, sizeof(ret[0]));
+	dp_delta_commit(delta);
+}
+
 /* One interval of @delta must be what sites from @first_site on did since the last; all else is 0.
  */
 static void check_interval(struct program *p, struct dp_delta *delta, struct truth *last,
 			   uint32_t first_site)
 {
-	int64_t got[N_SITES + 1][DP_DELTA_MAX_VALUES] = {0};
-	const struct dp_delta_row *rows;
-	size_t n;
+	int64_t got[N_SITES + 1][DP_DELTA_MAX_VALUES];
 
-	dp_delta_begin(delta);
-	assert_int_equal(dp_heap_feed(p->heap, delta), 0);
-	assert_int_equal(dp_delta_end(delta, &rows, &n), 0);
-	for (size_t i = 0; i < n; i++)
-		memcpy(got[rows[i].stack], rows[i].values, sizeof(got[0]));
-	dp_delta_commit(delta);
+	read_interval(p, delta, got);
 	for (uint32_t site = first_site; site < N_SITES; site++) {
 		const int64_t *now = p->truth.values[site];
 		const int64_t *then = last->values[site];
@@ -128,16 +137,9 @@ static void lost_events_that_nobody_reported_do_not_poison_what_follows(void **s
 static void check_entries(struct program *p, struct dp_delta *delta, struct truth *last,
 			  uint32_t first_site)
 {
-	int64_t got[N_SITES + 1][DP_DELTA_MAX_VALUES] = {0};
-	const struct dp_delta_row *rows;
-	size_t n;
+	int64_t got[N_SITES + 1][DP_DELTA_MAX_VALUES];
 
-	dp_delta_begin(delta);
-	assert_int_equal(dp_heap_feed(p->heap, delta), 0);
-	assert_int_equal(dp_delta_end(delta, &rows, &n), 0);
-	for (size_t i = 0; i < n; i++)
-		memcpy(got[rows[i].stack], rows[i].values, sizeof(got[0]));
-	dp_delta_commit(delta);
+	read_interval(p, delta, got);
 	for (uint32_t site = first_site; site < N_SITES; site++) {
 		for (int i = 0; i < 2; i++)
 			assert_int_equal(got[site][i],
