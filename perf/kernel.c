@@ -45,6 +45,7 @@ struct dp_kernel {
 	struct dp_kernel_config config;
 	struct dp_kernel_links links;
 	struct dp_kernel_events *events; /* instead of links, or to keep them alive */
+	bool main_ended;		 /* the process's main thread */
 	const struct dp_rings *rings;
 	int *output_fds; /* for each output and CPU; -1: none */
 	uint32_t stack_bytes;
@@ -218,10 +219,11 @@ static int open_probes(struct dp_kernel *kernel, const struct dp_sampler_options
 	if (options->n_sites > DP_KERNEL_MAX_SITES)
 		return dp_error_set(err, -ENOSPC, "pid %d: more than %d functions to be probed",
 				    options->pid, DP_KERNEL_MAX_SITES);
+	kernel->main_ended = !dp_thread_is_alive(options->pid, options->pid);
 	/* A link cannot be bound to a main thread that has ended. */
 	if (options->mode != DP_SAMPLER_KERNEL_EVENTS &&
 	    dp_kernel_programs_fd(kernel->programs, DP_KERNEL_PROGRAM_SESSION) >= 0 &&
-	    dp_thread_is_alive(options->pid, options->pid))
+	    !kernel->main_ended)
 		return dp_kernel_links_open(&kernel->links, kernel->programs, kernel->slot, options,
 					    err);
 	kernel->config.traps_all = 1;
@@ -362,16 +364,19 @@ static void keep_links(struct dp_kernel *kernel)
 
 void dp_kernel_follow(struct dp_kernel *kernel, const struct dp_event *event)
 {
+	bool main_ends = event->type == DP_EVENT_EXIT && event->pid == (uint32_t)kernel->pid &&
+			 event->tid == event->pid;
+
+	kernel->main_ended |= main_ends;
 	if (kernel->events)
 		dp_kernel_events_follow(kernel->events, event);
-	else if (event->type == DP_EVENT_EXIT && event->pid == (uint32_t)kernel->pid &&
-		 event->tid == event->pid)
+	else if (main_ends)
 		keep_links(kernel);
 }
 
 bool dp_kernel_is_anchored(const struct dp_kernel *kernel)
 {
-	return kernel->events && !dp_thread_is_alive(kernel->pid, kernel->pid);
+	return kernel->events && kernel->main_ended;
 }
 
 uint64_t dp_kernel_n_gaps(const struct dp_kernel *kernel)
