@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/interner.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -150,10 +151,12 @@ uint32_t dp_interner_wait(void *context, const struct dp_event *event, enum dp_w
 {
 	struct dp_interner *interner = context;
 	uint64_t frames[DP_STACK_MAX_FRAMES + 1];
-	size_t n =
-		unwind(interner, event->tid, dp_event_user(event), false, &interner->waits, frames);
+	const struct dp_user_state *user = dp_event_user(event);
 	enum dp_wait_kind kind;
-	size_t i_known;
+	size_t i_known, n;
+
+	assert(user); /* of a wait's events each has one */
+	n = unwind(interner, event->tid, user, false, &interner->waits, frames);
 
 	if (ret_kind)
 		*ret_kind = DP_WAIT_FUTEX;
