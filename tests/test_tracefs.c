@@ -378,7 +378,7 @@ static void more_events_or_text_than_there_is_room_for_are_refused(void **state)
 
 	(void)state;
 	for (int i = 0; i < 256; i++) {
-		char event[8];
+		char event[16];
 
 		snprintf(event, sizeof(event), "e%d", i);
 		define(tracefs, event, false, fd, program_file_off(probed_alloc));
