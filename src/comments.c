@@ -23,13 +23,20 @@ static int add(struct dp_pprof *profile, const char *format, ...)
 	return dp_pprof_add_comment(profile, text);
 }
 
-static int add_settings(struct dp_pprof *profile, const struct dp_session *session)
+static int add_process(struct dp_pprof *profile, const struct dp_session *session)
 {
 	const struct dp_target *target = dp_session_target(session);
 	int r = add(profile, "deltaprof-perf: version %s", DP_VERSION);
 
 	if (r == 0)
 		r = add(profile, "process: pid %d, name %s", target->pid, target->comm);
+	return r;
+}
+
+static int add_settings(struct dp_pprof *profile, const struct dp_session *session)
+{
+	int r = add_process(profile, session);
+
 	if (r == 0)
 		r = add(profile, "sampler: %s, armed 100 %% of the time",
 			dp_session_is_kernel(session) ? "kernel (BPF programs deliver what is kept)"
@@ -258,21 +265,95 @@ static int add_debuginfod(struct dp_pprof *profile, const struct dp_session *ses
 		   N(stats.n_over_limit));
 }
 
+/* What the program itself has set. */
+static int add_go_settings(struct dp_pprof *profile, enum dp_kind kind,
+			   const struct dp_go_runtime *runtime, const struct dp_session_stats *now)
+{
+	const struct dp_go_rates *rates = &now->go.rates;
+	int r = add(profile,
+		    "source: what the runtime of %s keeps by itself, read from the process's "
+		    "memory; nothing is probed",
+		    runtime->version);
+
+	if (r < 0)
+		return r;
+	if (kind == DP_KIND_HEAP && rates->heap_disabled)
+		return add(profile, "heap rate: 0, Go's linker has switched memory profiling off, "
+				    "as nothing in the program reads it");
+	if (kind == DP_KIND_HEAP)
+		return add(profile,
+			   "heap rate: %lld bytes (the program's own, values scaled); figures as "
+			   "of its last finished collections",
+			   (long long)rates->heap_bytes);
+	if (kind == DP_KIND_BLOCK)
+		return add(profile,
+			   "block rate: %llu ticks (the program's own), %.0f ticks a second",
+			   N(rates->block_ticks), rates->ticks_per_ns * 1e9);
+	return add(profile, "mutex fraction: 1 in %llu (the program's own), %.0f ticks a second",
+		   N(rates->mutex_fraction), rates->ticks_per_ns * 1e9);
+}
+
+static int add_go_buckets(struct dp_pprof *profile, const struct dp_go_buckets_stats *before,
+			  const struct dp_go_buckets_stats *now)
+{
+	return add(profile,
+		   "buckets: known %llu, torn %llu, kept as they were %llu, refused %llu, without "
+		   "room %llu, unreadable %llu, begun again %llu",
+		   N(now->n_buckets), GREW(n_torn), GREW(n_kept), GREW(n_refused),
+		   GREW(n_without_room), GREW(n_unreadable), GREW(n_cycle_changes));
+}
+
+/* A profile of what a Go program's runtime keeps. */
+static int add_go(struct dp_pprof *profile, enum dp_kind kind, const struct dp_session *session,
+		  const struct dp_session_stats *before, const struct dp_session_stats *now,
+		  const struct dp_report_counts *counts)
+{
+	static const enum dp_go_list lists[] = {[DP_KIND_HEAP] = DP_GO_HEAP,
+						[DP_KIND_BLOCK] = DP_GO_BLOCK,
+						[DP_KIND_MUTEX] = DP_GO_MUTEX};
+	enum dp_go_list list = lists[kind];
+	int r = add_process(profile, session);
+
+	if (r == 0)
+		r = add_go_settings(profile, kind, dp_session_go_runtime(session), now);
+	if (r == 0)
+		r = add_go_buckets(profile, &before->go.lists[list], &now->go.lists[list]);
+	if (r == 0 && GREW(go.n_failed) > 0)
+		r = add(profile,
+			"readings: %llu failed, the process was ending or executing another "
+			"program; what it did since the last one is missing",
+			GREW(go.n_failed));
+	if (r == 0)
+		r = add(profile,
+			"stacks: in this profile %llu, known %llu, overflowed %llu, without a row "
+			"%llu, negative %llu",
+			N(counts->n_stacks), N(now->n_stacks), GREW(n_stacks_overflowed),
+			N(counts->n_overflowed), N(counts->n_suppressed) + GREW(go.n_negative));
+	if (r == 0)
+		r = add(profile, "addresses: in this profile %llu, unresolved %llu",
+			N(counts->n_locations), N(counts->n_unresolved));
+	return r;
+}
+
 int dp_comments_add(struct dp_pprof *profile, enum dp_kind kind, const struct dp_session *session,
 		    const struct dp_session_stats *before, const struct dp_session_stats *now,
 		    const struct dp_report_counts *counts)
 {
-	int r = add_settings(profile, session);
+	bool heap = kind == DP_KIND_HEAP || kind == DP_KIND_CHEAP;
+	int r;
 
-	if (r == 0 && kind == DP_KIND_HEAP)
+	if (dp_session_go_source(session, kind))
+		return add_go(profile, kind, session, before, now, counts);
+	r = add_settings(profile, session);
+	if (r == 0 && heap)
 		r = add_heap(profile, session, before, now);
-	if (r == 0 && kind != DP_KIND_HEAP)
+	if (r == 0 && !heap)
 		r = add_contention(profile, session, before, now);
 	if (r == 0)
 		r = add_unwinding(profile, before, now);
 	if (r == 0)
 		r = add_records(profile, before, now, counts);
-	if (r == 0 && kind == DP_KIND_HEAP)
+	if (r == 0 && heap)
 		r = add_heap_totals(profile, now);
 	if (r == 0)
 		r = add_perf_map(profile, session);

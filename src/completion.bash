@@ -20,7 +20,7 @@ _deltaprof_perf()
 		mapfile -t COMPREPLY < <(compgen -W '10s 1m 10m 1h' -- "$current")
 		;;
 	-e | --profiles)
-		mapfile -t COMPREPLY < <(compgen -W 'heap mutex block heap,mutex,block mutex,block' -- "$current")
+		mapfile -t COMPREPLY < <(compgen -W 'heap mutex block cheap heap,mutex,block mutex,block' -- "$current")
 		;;
 	-o | --output)
 		mapfile -t COMPREPLY < <(compgen -d -- "$current")

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "src/base/clock.h"
-#include "src/base/frame.h"
+#include "src/describe.h"
 #include "src/process.h"
 
 #define READER_NICE (-10)
@@ -198,6 +198,7 @@ static struct dp_session_options choose_options(pid_t pid, const struct deltapro
 	return (struct dp_session_options){
 		.pid = pid,
 		.heap = !given.profiles || given.profiles & DELTAPROF_HEAP,
+		.cheap = !given.profiles || given.profiles & DELTAPROF_CHEAP,
 		.contention = !given.profiles || given.profiles & DELTAPROF_CONTENTION,
 		.heap_rate_bytes =
 			given.heap_rate_bytes ? given.heap_rate_bytes : DEFAULT_HEAP_RATE_BYTES,
@@ -226,7 +227,8 @@ static int check_options(const struct deltaprof_options *options, struct dp_erro
 					    "zero; this library is older than that",
 					    options->size, sizeof(*options));
 	}
-	if (options->profiles & ~(unsigned)(DELTAPROF_HEAP | DELTAPROF_CONTENTION))
+	if (options->profiles &
+	    ~(unsigned)(DELTAPROF_HEAP | DELTAPROF_CONTENTION | DELTAPROF_CHEAP))
 		return dp_error_set(err, -EINVAL,
 				    "options: no such profiles: 0x%x; see "
 				    "enum deltaprof_profiles",
@@ -416,83 +418,31 @@ void deltaprof_get_stats(struct deltaprof *process, struct deltaprof_stats *ret)
 }
 
 struct describe {
-	void (*line)(void *context, const char *text);
+	void (*describe)(struct dp_session *session, dp_describe_line *line, void *context);
+	dp_describe_line *line;
 	void *context;
 };
-
-static void describe_probe(const struct dp_session *session, const struct dp_probe *probe,
-			   const struct describe *describe)
-{
-	struct dp_module_info info = {.path = "?"};
-	char text[1024];
-
-	dp_module_get(dp_session_source(session)->modules, dp_frame_module(probe->frame), &info);
-	snprintf(text, sizeof(text), "probe on %s+%u, file offset 0x%llx of %s%s",
-		 probe->function->name, probe->offset_bytes,
-		 (unsigned long long)dp_frame_offset(probe->frame), info.path,
-		 probe->emulated ? "" : " (single-stepped)");
-	describe->line(describe->context, text);
-}
-
-static void describe_sampler(const struct dp_session *session, const struct describe *describe)
-{
-	const char *why = dp_session_why_direct(session);
-	char text[1024];
-
-	snprintf(text, sizeof(text), "sampler: %s%s%s",
-		 dp_session_is_kernel(session) ? "kernel" : "direct", why ? "; " : "",
-		 why ? why : "");
-	describe->line(describe->context, text);
-}
 
 static void run_describe(struct deltaprof *process, void *argument)
 {
 	const struct describe *describe = argument;
-	size_t n_probes = 0, n_threads, n_fds;
-	const struct dp_probe *probes = NULL;
-	char text[128];
 
-	if (dp_session_probes(process->session))
-		probes = dp_probes_list(dp_session_probes(process->session), &n_probes);
-	for (size_t i = 0; i < n_probes; i++)
-		describe_probe(process->session, &probes[i], describe);
-	if (dp_session_options(process->session)->contention)
-		describe->line(describe->context, "tracepoints on futex calls and wake-ups");
-	describe_sampler(process->session, describe);
-	dp_session_get_size(process->session, &n_threads, &n_fds);
-	snprintf(text, sizeof(text), "%zu threads, %zu file descriptors", n_threads, n_fds);
-	describe->line(describe->context, text);
-}
-
-static void run_describe_limits(struct deltaprof *process, void *argument)
-{
-	const struct describe *describe = argument;
-	const struct dp_safety *safety = dp_session_safety(process->session);
-	struct dp_session_stats stats;
-	char text[DELTAPROF_ERROR_BYTES];
-
-	dp_session_get_stats(process->session, &stats);
-	if (stats.no_returns) {
-		snprintf(text, sizeof(text), "%s; what is in use is not known (inuse_* are 0)",
-			 stats.no_returns);
-		describe->line(describe->context, text);
-	}
-	if (safety->off & DP_OFF_CALLCHAINS)
-		describe->line(describe->context, dp_safety_why(safety, DP_OFF_CALLCHAINS));
-}
-
-void deltaprof_describe_limits(struct deltaprof *process,
-			       void (*line)(void *context, const char *text), void *context)
-{
-	struct describe describe = {.line = line, .context = context};
-
-	dp_process_run(process, run_describe_limits, &describe);
+	describe->describe(process->session, describe->line, describe->context);
 }
 
 void deltaprof_describe(struct deltaprof *process, void (*line)(void *context, const char *text),
 			void *context)
 {
-	struct describe describe = {.line = line, .context = context};
+	struct describe describe = {.describe = dp_describe, .line = line, .context = context};
+
+	dp_process_run(process, run_describe, &describe);
+}
+
+void deltaprof_describe_limits(struct deltaprof *process,
+			       void (*line)(void *context, const char *text), void *context)
+{
+	struct describe describe = {
+		.describe = dp_describe_limits, .line = line, .context = context};
 
 	dp_process_run(process, run_describe, &describe);
 }

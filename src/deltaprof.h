@@ -13,6 +13,8 @@ extern "C" {
 /*
  * deltaprof: heap, block and mutex profiles of a running process, from outside, as differences.
  *
+ * Of a Go program they are what its runtime has sampled: the rates are the program's own.
+ *
  * Attach to a process, make a profiler for each sort of profile that is wanted, and call its
  * profile function whenever the change since its last call is wanted, as a gzipped pprof profile
  * (profile.proto).
@@ -48,6 +50,7 @@ extern "C" {
 enum deltaprof_profiles {
 	DELTAPROF_HEAP = 1 << 0,
 	DELTAPROF_CONTENTION = 1 << 1, /* block and mutex */
+	DELTAPROF_CHEAP = 1 << 2,      /* of a Go program: the heap of its C code */
 };
 
 /* How the stacks of allocations are found; those of waits are always unwound. */
@@ -174,7 +177,8 @@ typedef int deltaprof_writer(void *context, const void *data, size_t n_bytes,
 
 /*
  * Heap: alloc_objects, alloc_space as differences; inuse_objects, inuse_space as they are, of what
- * was allocated since the attach; or 0 where they cannot be known (deltaprof_describe_limits()).
+ * was allocated since the attach (of a Go program: since its start); or 0 where they cannot be
+ * known (deltaprof_describe_limits()).
  */
 struct deltaprof_heap_profiler;
 
@@ -195,6 +199,14 @@ DELTAPROF_API void deltaprof_heap_profiler_free(struct deltaprof_heap_profiler *
 DELTAPROF_API int deltaprof_heap_profiler_profile(struct deltaprof_heap_profiler *profiler,
 						  deltaprof_writer *write, void *context,
 						  char *error);
+
+/*
+ * The heap of the C code in a Go program, whose own heap is the one above: what goes through malloc
+ * there. Everything else is as for the other. Returns 0, -ENOMEM, or -EINVAL when the process is no
+ * Go program, has no C allocator, or the attach does not observe it.
+ */
+DELTAPROF_API int deltaprof_cheap_profiler_new(struct deltaprof_heap_profiler **ret,
+					       struct deltaprof *process);
 
 /*
  * Where the profiler's next profile begins, in nanoseconds since the Unix epoch: for naming it.

@@ -87,7 +87,8 @@ static const char help[] =
 	"  -p, --pid PID[,PID...]   the processes to attach to\n"
 	"  -i, --interval DUR       one profile each DUR, 100ms to 24h (default 10s)\n"
 	"  -d, --duration DUR       stop after DUR (default: when stopped, or the process ends)\n"
-	"  -e, --profiles LIST      which profiles (default heap,mutex,block)\n"
+	"  -e, --profiles LIST      which profiles (default heap,mutex,block,cheap); cheap: of Go\n"
+	"                           programs, the heap of their C code\n"
 	"  -o, --output DIR         where the files go (default: the current directory)\n"
 	"      --heap-rate SIZE     mean bytes between samples; 1: every allocation\n"
 	"                           (default 512KiB)\n"
@@ -173,7 +174,7 @@ static int parse_pids(const char *list, struct dp_options *options, struct dp_er
 
 static int parse_profiles(const char *list, unsigned *ret, struct dp_error *err)
 {
-	static const char *const names[] = {"heap", "mutex", "block"};
+	static const char *const names[] = {"heap", "mutex", "block", "cheap"};
 	const size_t n_names = sizeof(names) / sizeof(names[0]);
 	unsigned profiles = 0;
 	const char *rest = list;
@@ -187,8 +188,8 @@ static int parse_profiles(const char *list, unsigned *ret, struct dp_error *err)
 			;
 		if (i == n_names)
 			return dp_error_set(err, -EINVAL,
-					    "--profiles: '%s' is not a list of heap, mutex and "
-					    "block, separated by commas",
+					    "--profiles: '%s' is not a list of heap, mutex, "
+					    "block and cheap, separated by commas",
 					    list);
 		profiles |= 1u << i;
 	}
@@ -457,7 +458,8 @@ int dp_options_parse(int argc, char **argv, struct dp_options *ret, struct dp_er
 {
 	struct dp_options options = {
 		.interval_ns = UINT64_C(10) * 1000 * 1000 * 1000,
-		.profiles = DP_PROFILE_HEAP | DP_PROFILE_MUTEX | DP_PROFILE_BLOCK,
+		.profiles =
+			DP_PROFILE_HEAP | DP_PROFILE_MUTEX | DP_PROFILE_BLOCK | DP_PROFILE_CHEAP,
 		.output_dir = ".",
 		.heap_rate_bytes = 512 * 1024,
 		.block_rate_ns = 10 * 1000,

@@ -17,6 +17,7 @@ enum dp_profile {
 	DP_PROFILE_HEAP = 1 << 0,
 	DP_PROFILE_MUTEX = 1 << 1,
 	DP_PROFILE_BLOCK = 1 << 2,
+	DP_PROFILE_CHEAP = 1 << 3, /* of Go programs only */
 };
 
 enum dp_stacks_mode {

@@ -8,6 +8,7 @@
 
 #include "encode/gzip.h"
 #include "encode/pprof.h"
+#include "src/base/array.h"
 #include "src/comments.h"
 #include "src/delta.h"
 #include "src/locks.h"
@@ -19,10 +20,11 @@
 struct dp_profiler {
 	struct dp_session *session;
 	enum dp_kind kind;
+	const struct dp_go_source *go; /* NULL: it is not what a Go program's runtime keeps */
 	struct dp_delta *delta;
 	uint64_t start_ns;
-	const struct dp_delta_row *rows; /* collected */
-	size_t n_rows;
+	struct dp_delta_row *rows; /* collected */
+	size_t n_rows, rows_capacity;
 	struct dp_report_stacks stacks;
 	uint64_t built_ns;		   /* where the profile ends that was built last */
 	int64_t unix_offset_ns;		   /* CLOCK_REALTIME minus CLOCK_MONOTONIC */
@@ -63,8 +65,7 @@ static int64_t unix_offset_ns(void)
 int dp_profiler_new(struct dp_profiler **ret, struct dp_session *session, enum dp_kind kind,
 		    uint64_t start_ns)
 {
-	const struct dp_delta_spec spec = kind == DP_KIND_HEAP ? dp_heap_delta_spec(MAX_ROWS)
-							       : dp_contention_delta_spec(MAX_ROWS);
+	const struct dp_delta_spec spec = dp_session_delta_spec(session, kind, MAX_ROWS);
 	struct dp_profiler *profiler = calloc(1, sizeof(*profiler));
 	int r;
 
@@ -77,6 +78,7 @@ int dp_profiler_new(struct dp_profiler **ret, struct dp_session *session, enum d
 	}
 	profiler->session = session;
 	profiler->kind = kind;
+	profiler->go = dp_session_go_source(session, kind);
 	profiler->start_ns = start_ns;
 	profiler->unix_offset_ns = unix_offset_ns();
 	*ret = profiler;
@@ -89,7 +91,13 @@ void dp_profiler_free(struct dp_profiler *profiler)
 		return;
 	dp_delta_free(profiler->delta);
 	dp_report_clear_stacks(&profiler->stacks);
+	free(profiler->rows);
 	free(profiler);
+}
+
+static bool is_heap(enum dp_kind kind)
+{
+	return kind == DP_KIND_HEAP || kind == DP_KIND_CHEAP;
 }
 
 /* The probed functions' names as one regular expression: pprof leaves these leaf frames out of what
@@ -121,14 +129,18 @@ static int new_profile(const struct dp_profiler *profiler, uint64_t cut_ns, stru
 						       profiler->unix_offset_ns,
 					 .duration_nanos = (int64_t)(cut_ns - profiler->start_ns)};
 
-	if (profiler->kind == DP_KIND_HEAP) {
-		name_dropped_frames(dropped, sizeof(dropped));
+	if (is_heap(profiler->kind)) {
 		header.sample_types = heap_types;
 		header.n_sample_types = 4;
 		header.period_type = (struct dp_value_type){"space", "bytes"};
-		header.period = (int64_t)options->heap_rate_bytes;
 		header.default_sample_type = "alloc_space";
-		header.drop_frames = dropped;
+		if (profiler->go) {
+			header.period = profiler->built.go.rates.heap_bytes;
+		} else {
+			name_dropped_frames(dropped, sizeof(dropped));
+			header.period = (int64_t)options->heap_rate_bytes;
+			header.drop_frames = dropped;
+		}
 	} else {
 		header.sample_types = wait_types;
 		header.n_sample_types = 2;
@@ -144,23 +156,47 @@ static const char *wait_label(uint64_t tag)
 	return dp_wait_kind_name((enum dp_wait_kind)tag);
 }
 
+/* Keeps the delta's rows, as they are to be shown. Returns 0 or -ENOMEM. */
+static int take_rows(struct dp_profiler *profiler, const struct dp_delta_row *rows, size_t n)
+{
+	bool scales = profiler->go && is_heap(profiler->kind);
+	int r = dp_array_reserve((void **)&profiler->rows, &profiler->rows_capacity, n,
+				 sizeof(*profiler->rows));
+
+	if (r < 0)
+		return r;
+	profiler->n_rows = 0;
+	for (size_t i = 0; i < n; i++) {
+		struct dp_delta_row *row = &profiler->rows[profiler->n_rows];
+
+		*row = rows[i];
+		if (!scales || dp_go_source_scale(&profiler->built.go.rates, row))
+			profiler->n_rows++;
+	}
+	return 0;
+}
+
 int dp_profiler_collect(struct dp_profiler *profiler, uint64_t cut_ns)
 {
 	const struct dp_stacks *stacks = dp_session_stacks(profiler->session);
+	const struct dp_delta_row *rows;
+	size_t n_rows;
 	int r;
 
 	/* A cut before the last profile's end is at that end. */
 	if (cut_ns < profiler->start_ns)
 		cut_ns = profiler->start_ns;
-	dp_session_get_stats(profiler->session, &profiler->built);
 	profiler->built_ns = cut_ns;
 	dp_report_clear_stacks(&profiler->stacks);
 	dp_delta_begin(profiler->delta);
 	r = dp_session_feed(profiler->session, profiler->kind, profiler->delta);
+	dp_session_get_stats(profiler->session, &profiler->built);
 	if (r == -ENOSPC)
 		r = 0; /* counted by the delta, and said in the comments */
 	if (r == 0)
-		r = dp_delta_end(profiler->delta, &profiler->rows, &profiler->n_rows);
+		r = dp_delta_end(profiler->delta, &rows, &n_rows);
+	if (r == 0)
+		r = take_rows(profiler, rows, n_rows);
 	if (r == 0)
 		r = dp_report_take_stacks(&profiler->stacks, stacks, profiler->rows,
 					  profiler->n_rows);
@@ -169,17 +205,25 @@ int dp_profiler_collect(struct dp_profiler *profiler, uint64_t cut_ns)
 	return r;
 }
 
+/* As Go's own tools label: a heap's samples with the objects' size, waits with nothing. */
+static void choose_labels(const struct dp_profiler *profiler, struct dp_report_source *source)
+{
+	if (profiler->go && is_heap(profiler->kind)) {
+		source->label_key = "bytes";
+	} else if (!profiler->go && profiler->kind == DP_KIND_BLOCK) {
+		source->label_key = "wait";
+		source->label_text = wait_label;
+	}
+}
+
 static int fill(struct dp_profiler *profiler, struct dp_pprof *profile)
 {
 	struct dp_report_source source = *dp_session_source(profiler->session);
 	struct dp_report_counts counts = {0};
 	int r;
 
-	if (profiler->kind == DP_KIND_BLOCK) {
-		source.label_key = "wait";
-		source.label_text = wait_label;
-	}
-	if (profiler->kind != DP_KIND_HEAP)
+	choose_labels(profiler, &source);
+	if (profiler->go || !is_heap(profiler->kind))
 		source.probes = NULL;
 	r = dp_report_rows(profile, &source, &profiler->stacks, profiler->rows, profiler->n_rows,
 			   &counts);

@@ -19,10 +19,9 @@ struct make {
 static void run_make(struct deltaprof *process, void *argument)
 {
 	struct make *make = argument;
-	const struct dp_session_options *options = dp_session_options(process->session);
 
 	make->r = -EINVAL;
-	if (make->kind == DP_KIND_HEAP ? options->heap : options->contention)
+	if (dp_session_has(process->session, make->kind))
 		make->r = dp_profiler_new(&make->profiler->profiler, process->session, make->kind,
 					  process->started_ns);
 }
@@ -141,16 +140,27 @@ static int64_t start_of(struct profiler *profiler)
 	return start_ns;
 }
 
-int deltaprof_heap_profiler_new(struct deltaprof_heap_profiler **ret, struct deltaprof *process)
+static int new_heap_profiler(struct deltaprof_heap_profiler **ret, struct deltaprof *process,
+			     enum dp_kind kind)
 {
 	struct deltaprof_heap_profiler *profiler = calloc(1, sizeof(*profiler));
-	int r = profiler ? open_profiler(&profiler->base, process, DP_KIND_HEAP) : -ENOMEM;
+	int r = profiler ? open_profiler(&profiler->base, process, kind) : -ENOMEM;
 
 	if (r < 0)
 		free(profiler);
 	else
 		*ret = profiler;
 	return r;
+}
+
+int deltaprof_heap_profiler_new(struct deltaprof_heap_profiler **ret, struct deltaprof *process)
+{
+	return new_heap_profiler(ret, process, DP_KIND_HEAP);
+}
+
+int deltaprof_cheap_profiler_new(struct deltaprof_heap_profiler **ret, struct deltaprof *process)
+{
+	return new_heap_profiler(ret, process, DP_KIND_CHEAP);
 }
 
 void deltaprof_heap_profiler_free(struct deltaprof_heap_profiler *profiler)

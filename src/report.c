@@ -228,7 +228,8 @@ static int add_row(struct report *report, const struct dp_delta_row *row, const 
 		   size_t n)
 {
 	const struct dp_report_source *source = report->source;
-	struct dp_pprof_label label = {.key = source->label_key};
+	struct dp_pprof_label label = {.key = source->label_key, .number = (int64_t)row->tag};
+	bool has_label = source->label_key && (source->label_text || row->tag);
 	int r;
 
 	if (source->label_text)
@@ -241,7 +242,7 @@ static int add_row(struct report *report, const struct dp_delta_row *row, const 
 		r = find_remark(report, UINT64_MAX, "[stack table full]", &report->ids[n++]);
 	if (r == 0)
 		r = dp_pprof_add_sample(report->profile, report->ids, n, row->values, &label,
-					source->label_text != NULL);
+					has_label);
 	return r;
 }
 

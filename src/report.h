@@ -23,8 +23,9 @@ struct dp_report_source {
 	const struct dp_probes
 		*probes; /* a frame at one of these is named after its function; may be NULL */
 	struct dp_symbolizer *symbolizer;
-	const char *label_key; /* each row's tag becomes a label of this key … */
-	const char *(*label_text)(uint64_t tag); /* … and this text; NULL: no label */
+	const char *label_key; /* each row's tag becomes a label of this key; NULL: no label */
+	const char *(*label_text)(uint64_t tag); /* its text; NULL: the tag is its number, and a tag
+						    of 0 is no label */
 };
 
 /* The frames of rows' stacks, copied so that names can be resolved while more stacks come in. */

@@ -48,6 +48,7 @@ struct dp_session {
 	struct dp_heap *heap;
 	struct dp_pairing *pairing;
 	struct dp_contention *contention;
+	struct dp_go_source *go; /* NULL: it is no Go program */
 	struct dp_locks *locks;
 	struct dp_unwinder *unwinder;
 	struct dp_perf_map *perf_map;
@@ -58,6 +59,7 @@ struct dp_session {
 	struct dp_interner interner;
 	uint64_t n_unknown_probes;
 	bool callchain;
+	bool probes_heap; /* allocation functions are probed */
 	enum dp_session_state state;
 };
 
@@ -114,6 +116,7 @@ static int open_names(struct dp_session *session)
 	return r < 0 ? r : 0;
 }
 
+/* What any process needs. */
 static int open_tables(struct dp_session *session)
 {
 	int r;
@@ -129,9 +132,17 @@ static int open_tables(struct dp_session *session)
 		r = open_names(session);
 	if (r == 0)
 		r = dp_unwinder_new(&session->unwinder, session->modules);
-	if (r == 0 && session->options.heap)
+	return r;
+}
+
+/* What takes events in. */
+static int open_engines(struct dp_session *session)
+{
+	int r = 0;
+
+	if (session->probes_heap)
 		r = open_heap(session);
-	if (r == 0 && session->options.contention)
+	if (r == 0 && session->options.contention && !session->go)
 		r = open_contention(session);
 	session->interner = (struct dp_interner){.space = session->space,
 						 .stacks = session->stacks,
@@ -170,7 +181,7 @@ static int open_sampler(struct dp_session *session, struct dp_error *err)
 					     .heap_rate_bytes = session->options.heap_rate_bytes,
 					     .block_rate_ns = session->options.block_rate_ns,
 					     .seed = session->options.seed,
-					     .contention = session->options.contention,
+					     .contention = session->contention != NULL,
 					     .without_returns = session->options.without_returns,
 					     .heap_stacks = session->options.heap_unwound,
 					     .wants_stack = wants_stack,
@@ -206,9 +217,12 @@ static int look(struct dp_session *session, struct dp_probes **ret_probes, struc
 {
 	int r = dp_space_load(session->space, err);
 
-	if (r == 0 && session->options.heap)
+	if (r == 0 && session->probes_heap)
 		r = dp_probes_find(ret_probes, session->modules, session->options.pid, err);
-	if (r == 0 && session->options.contention) {
+	/* A Go program may well have no C heap. */
+	if (r == -ENOENT && session->go)
+		r = 0;
+	if (r == 0 && session->contention) {
 		r = dp_locks_update(session->locks);
 		if (r < 0)
 			dp_error_set(err, r, "pid %d: out of memory", session->options.pid);
@@ -231,7 +245,7 @@ static int attach_once(struct dp_session *session, struct dp_error *err)
 		r = open_sampler(session, err);
 	if (r == 0)
 		r = look(session, &again, err);
-	if (r == 0 && again && !dp_probes_equal(session->probes, again)) {
+	if (r == 0 && again && (!session->probes || !dp_probes_equal(session->probes, again))) {
 		dp_sampler_close(session->sampler);
 		dp_probes_free(session->probes);
 		session->sampler = NULL;
@@ -261,7 +275,7 @@ static int prepare(struct dp_session *session, struct dp_error *err)
 {
 	int r = make_pollfds(session);
 
-	if (r == 0 && (session->options.contention || session->options.heap_unwound))
+	if (r == 0 && (session->contention || (session->heap && session->options.heap_unwound)))
 		r = dp_unwinder_prepare(session->unwinder);
 	if (r < 0)
 		return dp_error_set(err, r, "pid %d: out of memory", session->options.pid);
@@ -292,12 +306,32 @@ static int keep_safe(struct dp_session *session, struct dp_error *err)
 	if (!options->without_callchains)
 		return 0;
 	options->stacks_go_on = false;
-	if (options->heap && !options->heap_unwound)
+	if (session->probes_heap && !options->heap_unwound)
 		return dp_error_set(err, -EOPNOTSUPP,
 				    "pid %d: stacks cannot be found by frame pointers: %s; use "
 				    "--stacks auto or dwarf",
 				    options->pid, why(session, DP_OFF_CALLCHAINS));
 	return 0;
+}
+
+/*
+ * A Go program's runtime keeps profiles by itself: then these are read, and probes are for what its
+ * C code allocates.
+ */
+static int look_for_go(struct dp_session *session, struct dp_error *err)
+{
+	const struct dp_session_options *options = &session->options;
+	struct dp_go_runtime runtime;
+	int r = dp_space_load(session->space, err);
+
+	session->probes_heap = options->heap;
+	if (r == 0)
+		r = dp_go_runtime_find(&runtime, session->modules, session->space, options->pid,
+				       err);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	session->probes_heap = options->cheap;
+	return dp_go_source_new(&session->go, &runtime, session->space, session->stacks, err);
 }
 
 static int open_session(struct dp_session **ret, const struct dp_session_options *options,
@@ -311,11 +345,19 @@ static int open_session(struct dp_session **ret, const struct dp_session_options
 	session->options = *options;
 	session->target.pidfd = -1;
 	r = dp_target_open(&session->target, options->pid, err);
+	if (r < 0)
+		goto out;
+	r = open_tables(session);
+	if (r < 0) {
+		dp_error_set(err, r, "pid %d: out of memory", options->pid);
+		goto out;
+	}
+	r = look_for_go(session, err);
 	if (r == 0)
 		r = keep_safe(session, err);
 	if (r < 0)
 		goto out;
-	r = open_tables(session);
+	r = open_engines(session);
 	if (r < 0) {
 		dp_error_set(err, r, "pid %d: out of memory", options->pid);
 		goto out;
@@ -367,6 +409,7 @@ void dp_session_close(struct dp_session *session)
 	dp_pairing_free(session->pairing);
 	dp_heap_free_all(session->heap);
 	dp_contention_free(session->contention);
+	dp_go_source_free(session->go);
 	dp_unwinder_free(session->unwinder);
 	dp_locks_free(session->locks);
 	dp_stack_cache_free(session->cache);
@@ -565,15 +608,63 @@ enum dp_session_state dp_session_state(const struct dp_session *session)
 	return session->state;
 }
 
-int dp_session_feed(const struct dp_session *session, enum dp_kind kind, struct dp_delta *delta)
+bool dp_session_has(const struct dp_session *session, enum dp_kind kind)
 {
 	switch (kind) {
 	case DP_KIND_HEAP:
+		return session->options.heap;
+	case DP_KIND_BLOCK:
+	case DP_KIND_MUTEX:
+		return session->options.contention;
+	case DP_KIND_CHEAP:
+		return session->go && session->heap && session->probes;
+	}
+	return false;
+}
+
+static enum dp_go_list go_list(enum dp_kind kind)
+{
+	static const enum dp_go_list lists[] = {[DP_KIND_HEAP] = DP_GO_HEAP,
+						[DP_KIND_BLOCK] = DP_GO_BLOCK,
+						[DP_KIND_MUTEX] = DP_GO_MUTEX};
+
+	return lists[kind];
+}
+
+const struct dp_go_source *dp_session_go_source(const struct dp_session *session, enum dp_kind kind)
+{
+	if (!session->go || kind == DP_KIND_CHEAP || !dp_go_source_has(session->go, go_list(kind)))
+		return NULL;
+	return session->go;
+}
+
+const struct dp_go_runtime *dp_session_go_runtime(const struct dp_session *session)
+{
+	return session->go ? dp_go_source_runtime(session->go) : NULL;
+}
+
+struct dp_delta_spec dp_session_delta_spec(const struct dp_session *session, enum dp_kind kind,
+					   size_t max_rows)
+{
+	if (dp_session_go_source(session, kind))
+		return dp_go_delta_spec(go_list(kind), max_rows);
+	if (kind == DP_KIND_HEAP || kind == DP_KIND_CHEAP)
+		return dp_heap_delta_spec(max_rows);
+	return dp_contention_delta_spec(max_rows);
+}
+
+int dp_session_feed(struct dp_session *session, enum dp_kind kind, struct dp_delta *delta)
+{
+	if (dp_session_go_source(session, kind))
+		return dp_go_source_feed(session->go, go_list(kind), delta);
+	switch (kind) {
+	case DP_KIND_HEAP:
+	case DP_KIND_CHEAP:
 		return dp_heap_feed(session->heap, delta);
 	case DP_KIND_BLOCK:
-		return dp_contention_feed_block(session->contention, delta);
+		return session->go ? 0 : dp_contention_feed_block(session->contention, delta);
 	case DP_KIND_MUTEX:
-		return dp_contention_feed_mutex(session->contention, delta);
+		return session->go ? 0 : dp_contention_feed_mutex(session->contention, delta);
 	}
 	return -EINVAL;
 }
@@ -634,7 +725,9 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 	ret->stack_bytes = dp_sampler_stack_bytes(session->sampler);
 	ret->callchain = session->callchain;
 	ret->heap_is_copied = session->options.heap_unwound;
-	if (session->options.heap && session->options.without_returns)
+	if (session->go)
+		dp_go_source_get_stats(session->go, &ret->go);
+	if (session->probes && session->options.without_returns)
 		ret->no_returns = why(session, DP_OFF_RETURN_PROBES);
 	ret->n_stacks = dp_stacks_count(session->stacks);
 	ret->n_stacks_truncated = session->interner.n_truncated;

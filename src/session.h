@@ -11,6 +11,7 @@
 #include "perf/sampler.h"
 #include "src/base/error.h"
 #include "src/contention.h"
+#include "src/go_source.h"
 #include "src/heap.h"
 #include "src/pairing.h"
 #include "src/probes.h"
@@ -31,6 +32,7 @@ struct dp_session;
 struct dp_session_options {
 	pid_t pid;
 	bool heap;		  /* observe allocations */
+	bool cheap;		  /* of a Go program, those of its C code too */
 	bool contention;	  /* observe waits and wake-ups */
 	uint64_t heap_rate_bytes; /* at least 1 */
 	uint64_t block_rate_ns;	  /* at least 1 */
@@ -55,6 +57,7 @@ enum dp_kind {
 	DP_KIND_HEAP,
 	DP_KIND_BLOCK,
 	DP_KIND_MUTEX,
+	DP_KIND_CHEAP, /* of a Go program: the heap of its C code */
 };
 
 /* Everything since the attach. */
@@ -63,6 +66,7 @@ struct dp_session_stats {
 	struct dp_pairing_stats pairing;
 	struct dp_heap_stats heap;
 	struct dp_contention_stats contention;
+	struct dp_go_source_stats go; /* zeros: it is no Go program */
 	struct dp_unwind_counts unwound_heap, unwound_waits;
 	struct dp_unwind_stats unwind; /* both */
 	uint32_t stack_bytes;	       /* copied of each stack now */
@@ -124,8 +128,27 @@ int dp_session_stop(struct dp_session *session);
 
 enum dp_session_state dp_session_state(const struct dp_session *session);
 
-/* Adds the cumulative counters of @kind to a pass of @delta. Returns 0, -ENOMEM or -ENOSPC. */
-int dp_session_feed(const struct dp_session *session, enum dp_kind kind, struct dp_delta *delta);
+/* Whether the session feeds profiles of @kind: it was asked to, and the process has such. */
+bool dp_session_has(const struct dp_session *session, enum dp_kind kind);
+
+/* What the counters of @kind are. */
+struct dp_delta_spec dp_session_delta_spec(const struct dp_session *session, enum dp_kind kind,
+					   size_t max_rows);
+
+/*
+ * Adds the cumulative counters of @kind to a pass of @delta; of what a Go program's runtime keeps,
+ * as they are now. Returns 0, -ENOMEM or -ENOSPC.
+ */
+int dp_session_feed(struct dp_session *session, enum dp_kind kind, struct dp_delta *delta);
+
+/*
+ * The source of @kind if it is what a Go program's runtime keeps by itself, else NULL. Borrowed.
+ */
+const struct dp_go_source *dp_session_go_source(const struct dp_session *session,
+						enum dp_kind kind);
+
+/* The Go program's runtime; NULL: it is none. Borrowed. */
+const struct dp_go_runtime *dp_session_go_runtime(const struct dp_session *session);
 
 /* Interned stacks, for the session's own thread. Borrowed. */
 const struct dp_stacks *dp_session_stacks(const struct dp_session *session);

@@ -45,10 +45,24 @@ static void say_description(void *context, const char *text)
 void dp_tracked_close(struct dp_tracked *tracked)
 {
 	deltaprof_heap_profiler_free(tracked->heap);
+	deltaprof_heap_profiler_free(tracked->cheap);
 	deltaprof_block_profiler_free(tracked->block);
 	deltaprof_block_profiler_free(tracked->mutex);
 	deltaprof_detach(tracked->process);
 	*tracked = (struct dp_tracked){0};
+}
+
+/* Most processes have no such profile; that is an error only for who asks for nothing else. */
+static int open_cheap(struct dp_tracked *tracked, pid_t pid, struct dp_error *err)
+{
+	int r = deltaprof_cheap_profiler_new(&tracked->cheap, tracked->process);
+
+	if (r == -EINVAL && tracked->options->profiles == DP_PROFILE_CHEAP)
+		return dp_error_set(err, r,
+				    "pid %d: it has no profile cheap, which is of the C code in Go "
+				    "programs; a C program's heap is the profile heap",
+				    pid);
+	return r == -EINVAL ? 0 : r;
 }
 
 int dp_tracked_open(struct dp_tracked *tracked, const struct dp_options *options, pid_t pid,
@@ -56,6 +70,7 @@ int dp_tracked_open(struct dp_tracked *tracked, const struct dp_options *options
 {
 	const bool waits = options->profiles & (DP_PROFILE_BLOCK | DP_PROFILE_MUTEX);
 	const bool heap = options->profiles & DP_PROFILE_HEAP;
+	const bool cheap = options->profiles & DP_PROFILE_CHEAP;
 	static const enum deltaprof_stacks stacks[] = {[DP_STACKS_AUTO] = DELTAPROF_STACKS_AUTO,
 						       [DP_STACKS_FP] = DELTAPROF_STACKS_FP,
 						       [DP_STACKS_DWARF] = DELTAPROF_STACKS_DWARF};
@@ -65,6 +80,7 @@ int dp_tracked_open(struct dp_tracked *tracked, const struct dp_options *options
 		[DP_SAMPLER_DIRECT] = DELTAPROF_SAMPLER_DIRECT};
 	const struct deltaprof_options attach = {.size = sizeof(attach),
 						 .profiles = (heap ? DELTAPROF_HEAP : 0u) |
+							     (cheap ? DELTAPROF_CHEAP : 0u) |
 							     (waits ? DELTAPROF_CONTENTION : 0u),
 						 .heap_rate_bytes = options->heap_rate_bytes,
 						 .block_rate_ns = options->block_rate_ns,
@@ -76,14 +92,17 @@ int dp_tracked_open(struct dp_tracked *tracked, const struct dp_options *options
 	tracked->options = options;
 	if (r < 0)
 		return r;
+	err->text[0] = '\0';
 	if (r == 0 && heap)
 		r = deltaprof_heap_profiler_new(&tracked->heap, tracked->process);
+	if (r == 0 && cheap)
+		r = open_cheap(tracked, pid, err);
 	if (r == 0 && options->profiles & DP_PROFILE_BLOCK)
 		r = deltaprof_block_profiler_new(&tracked->block, tracked->process);
 	if (r == 0 && options->profiles & DP_PROFILE_MUTEX)
 		r = deltaprof_mutex_profiler_new(&tracked->mutex, tracked->process);
 	if (r < 0)
-		return dp_error_set(err, r, "pid %d: %s", pid, strerror(-r));
+		return err->text[0] ? r : dp_error_set(err, r, "pid %d: %s", pid, strerror(-r));
 	if (options->verbosity >= 0)
 		deltaprof_describe_limits(tracked->process, say_description, tracked);
 	tracked->shown.size = sizeof(tracked->shown);
@@ -107,27 +126,31 @@ static int write_file(void *context, const void *data, size_t n_bytes,
 	return r;
 }
 
+/* A profile that may be written: of one sort of profiler or the other, or of neither. */
+struct wanted {
+	const char *name;
+	struct deltaprof_heap_profiler *heap;
+	struct deltaprof_block_profiler *block;
+};
+
 /* Writes one profile of a process. Returns 1; 0 if it is not wanted; or a negative errno. */
-static int write_one(const struct dp_tracked *tracked, const char *profile, struct file *file,
-		     struct dp_error *err)
+static int write_one(const struct dp_tracked *tracked, const struct wanted *wanted,
+		     struct file *file, struct dp_error *err)
 {
-	bool heap = strcmp(profile, "heap") == 0;
-	struct deltaprof_block_profiler *block =
-		strcmp(profile, "mutex") == 0 ? tracked->mutex : tracked->block;
 	int64_t start_ns;
 	int r;
 
-	if (heap ? !tracked->heap : !block)
+	if (!wanted->heap && !wanted->block)
 		return 0;
-	start_ns = heap ? deltaprof_heap_profiler_start(tracked->heap)
-			: deltaprof_block_profiler_start(block);
+	start_ns = wanted->heap ? deltaprof_heap_profiler_start(wanted->heap)
+				: deltaprof_block_profiler_start(wanted->block);
 	file->dir = tracked->options->output_dir;
 	dp_sink_name(file->name, deltaprof_comm(tracked->process), deltaprof_pid(tracked->process),
-		     profile, start_ns);
-	if (heap)
-		r = deltaprof_heap_profiler_profile(tracked->heap, write_file, file, err->text);
+		     wanted->name, start_ns);
+	if (wanted->heap)
+		r = deltaprof_heap_profiler_profile(wanted->heap, write_file, file, err->text);
 	else
-		r = deltaprof_block_profiler_profile(block, write_file, file, err->text);
+		r = deltaprof_block_profiler_profile(wanted->block, write_file, file, err->text);
 	return r < 0 ? r : 1;
 }
 
@@ -185,8 +208,11 @@ static void warn_of_losses(const struct dp_tracked *tracked, const struct deltap
 
 int dp_tracked_write(struct dp_tracked *tracked, bool status_line, struct dp_error *err)
 {
-	static const char *const profiles[] = {"heap", "block", "mutex"};
-	char names[3 * (DP_SINK_NAME_MAX + 1) + 1] = "";
+	const struct wanted profiles[] = {{"heap", tracked->heap, NULL},
+					  {"cheap", tracked->cheap, NULL},
+					  {"block", NULL, tracked->block},
+					  {"mutex", NULL, tracked->mutex}};
+	char names[4 * (DP_SINK_NAME_MAX + 1) + 1] = "";
 	struct deltaprof_stats now = {.size = sizeof(now)};
 	struct file file = {0};
 	uint64_t at_ns;
@@ -195,7 +221,7 @@ int dp_tracked_write(struct dp_tracked *tracked, bool status_line, struct dp_err
 
 	for (size_t i = 0; i < sizeof(profiles) / sizeof(*profiles); i++) {
 		struct dp_error one;
-		int r = write_one(tracked, profiles[i], &file, &one);
+		int r = write_one(tracked, &profiles[i], &file, &one);
 
 		if (r < 0) {
 			if (failure < 0)

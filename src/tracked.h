@@ -17,7 +17,7 @@
 struct dp_tracked {
 	const struct dp_options *options; /* borrowed */
 	struct deltaprof *process;	  /* NULL once it is done with */
-	struct deltaprof_heap_profiler *heap;
+	struct deltaprof_heap_profiler *heap, *cheap;
 	struct deltaprof_block_profiler *block, *mutex;
 	struct deltaprof_stats shown; /* as of the last interval */
 	uint64_t shown_ns;
