@@ -5,8 +5,8 @@ _deltaprof_perf()
 {
 	local current=$2 previous=$3
 	local options='-p --pid -i --interval -d --duration -e --profiles -o --output
-		--heap-rate --block-rate --stacks --sampler --max-overhead -q --quiet -v --verbose
-		-h --help --version'
+		--heap-rate --block-rate --go-heap-rate --go-block-rate --go-mutex-fraction --stacks
+		--sampler --max-overhead -q --quiet -v --verbose -h --help --version'
 
 	COMPREPLY=()
 	case $previous in
@@ -30,6 +30,15 @@ _deltaprof_perf()
 		;;
 	--block-rate)
 		mapfile -t COMPREPLY < <(compgen -W '1ns 10us 1ms' -- "$current")
+		;;
+	--go-heap-rate)
+		mapfile -t COMPREPLY < <(compgen -W '64KiB 512KiB' -- "$current")
+		;;
+	--go-block-rate)
+		mapfile -t COMPREPLY < <(compgen -W '1ns 10us 1ms' -- "$current")
+		;;
+	--go-mutex-fraction)
+		mapfile -t COMPREPLY < <(compgen -W '1 10 100' -- "$current")
 		;;
 	--stacks)
 		mapfile -t COMPREPLY < <(compgen -W 'auto fp dwarf' -- "$current")

@@ -207,6 +207,9 @@ static struct dp_session_options choose_options(pid_t pid, const struct deltapro
 		.heap_unwound = given.stacks != DELTAPROF_STACKS_FP,
 		.stacks_go_on = given.stacks == DELTAPROF_STACKS_AUTO,
 		.sampler = (enum dp_sampler_mode)given.sampler,
+		.go_wishes = {.heap_bytes = given.go_heap_rate_bytes,
+			      .block_ns = given.go_block_rate_ns,
+			      .mutex_fraction = given.go_mutex_fraction},
 		.debuginfod = given.debuginfod != 0};
 }
 

@@ -83,6 +83,15 @@ struct deltaprof_options {
 	 */
 	uint64_t debuginfod;
 	enum deltaprof_sampler sampler;
+	/*
+	 * Of a Go program, what its runtime is to sample from the attach on and until detaching:
+	 * these are written into its memory, and are the only thing that ever is. 0: it is left as
+	 * it is. Each only where the program has that profile off, the heap's from Go 1.24 on; no
+	 * other process is changed. After a kill of the caller they stay.
+	 */
+	uint64_t go_heap_rate_bytes; /* as runtime.MemProfileRate */
+	uint64_t go_block_rate_ns;   /* as runtime.SetBlockProfileRate() */
+	uint64_t go_mutex_fraction;  /* as runtime.SetMutexProfileFraction() */
 };
 
 struct deltaprof;

@@ -28,6 +28,9 @@ enum {
 	OPT_VERSION = 256, /* beyond every char: these have no short form */
 	OPT_HEAP_RATE,
 	OPT_BLOCK_RATE,
+	OPT_GO_HEAP_RATE,
+	OPT_GO_BLOCK_RATE,
+	OPT_GO_MUTEX_FRACTION,
 	OPT_STACKS,
 	OPT_SAMPLER,
 	OPT_MAX_OVERHEAD,
@@ -61,6 +64,9 @@ static const struct spec specs[] = {
 	{"output", OPT_OUTPUT, ".", NULL},
 	{"heap-rate", OPT_HEAP_RATE, "512KiB", NULL},
 	{"block-rate", OPT_BLOCK_RATE, "10us", NULL},
+	{"go-heap-rate", OPT_GO_HEAP_RATE, "512KiB", NULL},
+	{"go-block-rate", OPT_GO_BLOCK_RATE, "10us", NULL},
+	{"go-mutex-fraction", OPT_GO_MUTEX_FRACTION, "10", NULL},
 	{"stacks", OPT_STACKS, "auto", NULL},
 	{"sampler", OPT_SAMPLER, "auto", NULL},
 	{"max-overhead", OPT_MAX_OVERHEAD, "100", NULL},
@@ -94,6 +100,10 @@ static const char help[] =
 	"                           (default 512KiB)\n"
 	"      --block-rate DUR     waits this long are all kept, shorter ones sampled by their\n"
 	"                           length; 1ns: every wait (default 10us)\n"
+	"      --go-heap-rate SIZE, --go-block-rate DUR, --go-mutex-fraction N\n"
+	"                           switch a Go program's own profiles on, by writing to its "
+	"memory,\n"
+	"                           until detaching (default: nothing is ever written)\n"
 	"      --stacks MODE        how allocations' stacks are found: fp, by frame pointers;\n"
 	"                           dwarf, unwound from a copy of the stack; auto: both, each\n"
 	"                           where it is right (default auto)\n"
@@ -256,7 +266,8 @@ static int parse_duration(const char *option, const char *text, uint64_t min_ns,
 	return 0;
 }
 
-static int parse_heap_rate(const char *text, uint64_t *ret, struct dp_error *err)
+static int parse_heap_rate(const char *option, const char *text, uint64_t *ret,
+			   struct dp_error *err)
 {
 	uint64_t bytes;
 	int r;
@@ -264,15 +275,28 @@ static int parse_heap_rate(const char *text, uint64_t *ret, struct dp_error *err
 	r = dp_parse_size(text, &bytes);
 	if (r == -EINVAL)
 		return dp_error_set(err, -EINVAL,
-				    "--heap-rate: '%s' is not a size, which is a whole number with "
-				    "or without a unit, such as 4096, 512KiB or 1MB",
-				    text);
+				    "--%s: '%s' is not a size, which is a whole number with or "
+				    "without a unit, such as 4096, 512KiB or 1MB",
+				    option, text);
 	if (r == -ERANGE || bytes < 1 || bytes > DP_MAX_HEAP_RATE_BYTES)
 		return dp_error_set(err, -EINVAL,
-				    "--heap-rate: '%s' is out of range, which is 1 (every "
-				    "allocation) to 1024GiB",
-				    text);
+				    "--%s: '%s' is out of range, which is 1 (every allocation) to "
+				    "1024GiB",
+				    option, text);
 	*ret = bytes;
+	return 0;
+}
+
+static int parse_fraction(const char *text, uint64_t *ret, struct dp_error *err)
+{
+	uint64_t number;
+
+	if (dp_parse_number(text, &number) < 0 || number < 1 || number > INT32_MAX)
+		return dp_error_set(err, -EINVAL,
+				    "--go-mutex-fraction: '%s' is not a whole number from 1 (every "
+				    "contention) to %d",
+				    text, INT32_MAX);
+	*ret = number;
 	return 0;
 }
 
@@ -323,7 +347,14 @@ static int take_option(int value, struct dp_options *options, struct dp_error *e
 	case OPT_OUTPUT:
 		return parse_output(optarg, &options->output_dir, err);
 	case OPT_HEAP_RATE:
-		return parse_heap_rate(optarg, &options->heap_rate_bytes, err);
+		return parse_heap_rate("heap-rate", optarg, &options->heap_rate_bytes, err);
+	case OPT_GO_HEAP_RATE:
+		return parse_heap_rate("go-heap-rate", optarg, &options->go_heap_rate_bytes, err);
+	case OPT_GO_BLOCK_RATE:
+		return parse_duration("go-block-rate", optarg, 1, DP_MAX_BLOCK_RATE_NS,
+				      "1ns (every wait) to 1h", &options->go_block_rate_ns, err);
+	case OPT_GO_MUTEX_FRACTION:
+		return parse_fraction(optarg, &options->go_mutex_fraction, err);
 	case OPT_BLOCK_RATE:
 		return parse_duration("block-rate", optarg, 1, DP_MAX_BLOCK_RATE_NS,
 				      "1ns (every wait) to 1h", &options->block_rate_ns, err);

@@ -39,8 +39,9 @@ struct dp_options {
 	uint64_t duration_ns; /* 0: until stopped */
 	unsigned profiles;    /* enum dp_profile, ORed; at least one */
 	const char *output_dir;
-	uint64_t heap_rate_bytes; /* at least 1 */
-	uint64_t block_rate_ns;	  /* at least 1 */
+	uint64_t heap_rate_bytes;					  /* at least 1 */
+	uint64_t block_rate_ns;						  /* at least 1 */
+	uint64_t go_heap_rate_bytes, go_block_rate_ns, go_mutex_fraction; /* 0: left alone */
 	enum dp_stacks_mode stacks;
 	enum dp_sampler_mode sampler;
 	double max_overhead_percent; /* above 0; 100: no limit */

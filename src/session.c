@@ -49,6 +49,7 @@ struct dp_session {
 	struct dp_pairing *pairing;
 	struct dp_contention *contention;
 	struct dp_go_source *go; /* NULL: it is no Go program */
+	struct dp_go_changes go_changes;
 	struct dp_locks *locks;
 	struct dp_unwinder *unwinder;
 	struct dp_perf_map *perf_map;
@@ -331,6 +332,9 @@ static int look_for_go(struct dp_session *session, struct dp_error *err)
 	if (r != 0)
 		return r < 0 ? r : 0;
 	session->probes_heap = options->cheap;
+	r = dp_go_rates_change(&runtime, &options->go_wishes, &session->go_changes, err);
+	if (r < 0)
+		return r;
 	return dp_go_source_new(&session->go, &runtime, session->space, session->stacks, err);
 }
 
@@ -409,6 +413,7 @@ void dp_session_close(struct dp_session *session)
 	dp_pairing_free(session->pairing);
 	dp_heap_free_all(session->heap);
 	dp_contention_free(session->contention);
+	dp_go_rates_restore(&session->go_changes);
 	dp_go_source_free(session->go);
 	dp_unwinder_free(session->unwinder);
 	dp_locks_free(session->locks);

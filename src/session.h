@@ -11,6 +11,7 @@
 #include "perf/sampler.h"
 #include "src/base/error.h"
 #include "src/contention.h"
+#include "src/go_rates.h"
 #include "src/go_source.h"
 #include "src/heap.h"
 #include "src/pairing.h"
@@ -39,6 +40,7 @@ struct dp_session_options {
 	uint64_t seed;		  /* of the sampling generators */
 	bool heap_unwound; /* stacks of allocations from copies, not from the kernel's callchain */
 	bool stacks_go_on; /* stacks beyond what can be copied go on with the callchain */
+	struct dp_go_wishes go_wishes; /* of a Go program: what to switch on in it */
 	enum dp_sampler_mode sampler;
 	bool without_callchains; /* the kernel's are not used, needed or not */
 	bool without_returns;	 /* returns are not probed, needed or not: nothing is in use */

@@ -85,6 +85,9 @@ int dp_tracked_open(struct dp_tracked *tracked, const struct dp_options *options
 						 .heap_rate_bytes = options->heap_rate_bytes,
 						 .block_rate_ns = options->block_rate_ns,
 						 .stacks = stacks[options->stacks],
+						 .go_heap_rate_bytes = options->go_heap_rate_bytes,
+						 .go_block_rate_ns = options->go_block_rate_ns,
+						 .go_mutex_fraction = options->go_mutex_fraction,
 						 .debuginfod = 1,
 						 .sampler = samplers[options->sampler]};
 	int r = deltaprof_attach(&tracked->process, pid, &attach, err->text);
