@@ -67,7 +67,8 @@ static void defaults_are_what_this_version_can_do(void **state)
 	assert_int_equal(options.pids[0], 1234);
 	assert_int_equal(options.interval_ns, UINT64_C(10000000000));
 	assert_int_equal(options.duration_ns, 0);
-	assert_int_equal(options.profiles, DP_PROFILE_HEAP | DP_PROFILE_MUTEX | DP_PROFILE_BLOCK);
+	assert_int_equal(options.profiles,
+			 DP_PROFILE_HEAP | DP_PROFILE_MUTEX | DP_PROFILE_BLOCK | DP_PROFILE_CHEAP);
 	assert_string_equal(options.output_dir, ".");
 	assert_int_equal(options.heap_rate_bytes, 524288);
 	assert_int_equal(options.block_rate_ns, 10000);
@@ -217,12 +218,13 @@ static void a_wrong_argument_is_told_with_what_is_right(void **state)
 				 "us, ms, m or h");
 	wrong(WORDS("-i", "fast"), "--interval: 'fast' is not a duration, which is a whole number "
 				   "and a unit, such as 500ms, 10s or 1m");
-	wrong(WORDS("-e", "heap,"),
-	      "--profiles: 'heap,' is not a list of heap, mutex and block, separated by commas");
+	wrong(WORDS("-e", "heap,"), "--profiles: 'heap,' is not a list of heap, mutex, block and "
+				    "cheap, separated by commas");
 	wrong(WORDS("-e", ""),
-	      "--profiles: '' is not a list of heap, mutex and block, separated by commas");
+	      "--profiles: '' is not a list of heap, mutex, block and cheap, separated by commas");
 	wrong(WORDS("-e", "a-profile-with-a-long-name"),
-	      "--profiles: 'a-profile-with-a-long-name' is not a list of heap, mutex and block, "
+	      "--profiles: 'a-profile-with-a-long-name' is not a list of heap, mutex, block and "
+	      "cheap, "
 	      "separated by commas");
 	wrong(WORDS("-o", ""),
 	      "--output: the directory's name is empty; write . for the current one");
@@ -276,6 +278,29 @@ static void more_pids_than_there_is_room_for_are_refused(void **state)
 	}
 	list[strlen(list) - 1] = '\0';
 	wrong(WORDS("-p", list), "--pid: more than 64 processes");
+}
+
+static void a_go_programs_profiles_are_switched_on_only_when_asked(void **state)
+{
+	struct dp_options options;
+
+	(void)state;
+	options = right(WORDS("-p1"));
+	assert_int_equal(options.go_heap_rate_bytes, 0);
+	assert_int_equal(options.go_block_rate_ns, 0);
+	assert_int_equal(options.go_mutex_fraction, 0);
+	options = right(WORDS("-p1", "--go-heap-rate=64KiB", "--go-block-rate", "1us",
+			      "--go-mutex-fraction", "5"));
+	assert_int_equal(options.go_heap_rate_bytes, 65536);
+	assert_int_equal(options.go_block_rate_ns, 1000);
+	assert_int_equal(options.go_mutex_fraction, 5);
+	wrong(WORDS("--go-heap-rate", "0"),
+	      "--go-heap-rate: '0' is out of range, which is 1 (every allocation) to 1024GiB");
+	wrong(WORDS("--go-block-rate", "5"),
+	      "--go-block-rate: '5' has no unit; write 5s for seconds, or use ns, us, ms, m or h");
+	wrong(WORDS("--go-mutex-fraction", "0"),
+	      "--go-mutex-fraction: '0' is not a whole number from 1 (every contention) to "
+	      "2147483647");
 }
 
 static void several_processes_profiles_and_a_command_are_taken(void **state)
@@ -370,6 +395,7 @@ int main(void)
 		cmocka_unit_test(a_wrong_argument_is_told_with_what_is_right),
 		cmocka_unit_test(bounds_hold_on_both_sides),
 		cmocka_unit_test(more_pids_than_there_is_room_for_are_refused),
+		cmocka_unit_test(a_go_programs_profiles_are_switched_on_only_when_asked),
 		cmocka_unit_test(several_processes_profiles_and_a_command_are_taken),
 		cmocka_unit_test(what_this_version_cannot_do_is_one_clear_sentence),
 		cmocka_unit_test(planned_options_are_known_by_name),
