@@ -38,6 +38,13 @@ struct dp_arch {
 /* The architecture that this build is for. */
 extern const struct dp_arch dp_arch;
 
+/*
+ * The counter that Go's runtime measures waits with, as it is now on this processor, where it runs
+ * equally on all; nanoseconds of the monotonic clock on a machine where Go has no such counter.
+ * Source: Go's src/runtime/asm_amd64.s, cputicks().
+ */
+uint64_t dp_arch_ticks(void);
+
 /* Where in a function a probe goes. */
 struct dp_placement {
 	uint32_t offset_bytes; /* from the function's entry */

@@ -10,6 +10,7 @@
 #include <asm/perf_regs.h>
 #include <elf.h>
 #include <errno.h>
+#include <x86intrin.h>
 
 const struct dp_arch dp_arch = {
 	.alloc_entry = {.definition = "a0=%di:u64 a1=%si:u64 a2=%dx:u64 sp=%sp:u64 ra=$stack0:u64",
@@ -23,6 +24,12 @@ const struct dp_arch dp_arch = {
 	.user_regs_dwarf = {0, 3, 2, 1, 4, 5, 6, 7, 16, 8, 9, 10, 11, 12, 13, 14, 15},
 	.elf_machine = EM_X86_64,
 };
+
+uint64_t dp_arch_ticks(void)
+{
+	_mm_lfence();
+	return __rdtsc();
+}
 
 static const ZydisRegister argument_registers[DP_MAX_ARGS] = {
 	ZYDIS_REGISTER_RDI, ZYDIS_REGISTER_RSI, ZYDIS_REGISTER_RDX,

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "src/base/error.h"
+#include "src/go_layout.h"
 #include "symbolize/module.h"
 #include "symbolize/space.h"
 
@@ -16,27 +17,15 @@
  * once at the attach, from the program's file alone; read from the process as often as wanted.
  */
 
-/* What depends on the version. Source: the runtime's source of each; reference in ARCHITECTURE.md.
- */
-struct dp_go_layout {
-	unsigned minor;		     /* of 1.MINOR */
-	unsigned cycle_bytes;	     /* of a memRecordCycle: 32, or 16 without bytes */
-	bool count_is_double;	     /* a block record's count */
-	bool mutex_is_scaled;	     /* the runtime multiplied by the fraction when it counted */
-	bool trims_internal_runtime; /* runtime/pprof hides "internal/runtime/" leaves too */
-	unsigned ticks_value, ticks_start, ticks_start_time; /* offsets in runtime.ticks; start
-								ones 0: there are none */
-	unsigned g_sched_sp, g_sched_pc, g_sched_bp, g_goid; /* offsets in a g */
-	const uint8_t *wait_reasons; /* enum dp_go_reason → the runtime's number, 0xff: none */
-};
-
 /* Variables of the runtime (avma); 0: not found. */
 struct dp_go_variables {
 	uint64_t buckets[3]; /* heads of mbuckets, bbuckets, xbuckets: enum dp_go_list */
-	uint64_t heap_cycle;
+	uint64_t heap_cycle; /* mProfCycle; mProf before Go 1.19 */
 	uint64_t heap_rate, block_rate, mutex_fraction;
 	uint64_t heap_disabled; /* runtime.disableMemoryProfiling */
 	uint64_t ticks;
+	uint64_t heap_lock, events_lock; /* held while the figures that we read change: of the
+					    heap's published ones, of block's and mutex's */
 };
 
 enum dp_go_list { DP_GO_HEAP, DP_GO_BLOCK, DP_GO_MUTEX };
@@ -49,8 +38,12 @@ struct dp_go_runtime {
 	uint64_t text_start, text_end; /* avma of the program's Go code */
 	uint32_t module;	       /* of the program's file */
 	uint64_t bias;		       /* avma - svma of it */
+	uint64_t ticks_at_find;	       /* the processor's counter and the monotonic clock then, */
+	uint64_t ns_at_find;	       /* from which a calibration of our own begins */
 	bool is_stripped;	       /* the variables come from instructions, not from symbols */
-	bool has_cgo;		       /* from the build information, or a dynamic loader */
+	bool has_cgo; /* it has C code, which may allocate beside Go: runtime/cgo is
+			 linked into it (the build setting CGO_ENABLED=1 says only
+			 that it might have been) */
 };
 
 /*
@@ -73,7 +66,14 @@ struct dp_go_rates {
 	double ticks_per_ns;	 /* of its own calibration, or made in its way; see go_runtime.c */
 };
 
-/* Returns 0, or a negative errno (-ESRCH: the process is gone). */
+/*
+ * Reads them. Where the target has not calibrated its counter yet, it is done as the runtime would:
+ * since Go 1.22 from what it noted at its start, before that from the time of dp_go_runtime_find()
+ * on, which waits until that was 100 ms ago (5 ms and the target's start since Go 1.22).
+ *
+ * Returns 0, or a negative errno (-ESRCH: the process is gone). Source: the runtime's runtime.go,
+ * tickspersecond() up to Go 1.21, ticksPerSecond() since.
+ */
 int dp_go_read_rates(const struct dp_go_runtime *runtime, struct dp_go_rates *ret);
 
 #endif
