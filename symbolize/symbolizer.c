@@ -18,6 +18,7 @@
 #include "symbolize/demangle.h"
 #include "symbolize/dwarf_lines.h"
 #include "symbolize/generated.h"
+#include "symbolize/go_table.h"
 #include "symbolize/symbol_table.h"
 
 /*
@@ -32,6 +33,8 @@
 /* What is open of one module. */
 struct names {
 	uint32_t module;
+	bool go_tried;
+	struct dp_go_table *go;			  /* NULL: no Go code, as far as is known */
 	bool tried;				  /* opened, or known not to open */
 	bool pending;				  /* debuginfod was asked for a debug file */
 	uint32_t n_reopened;			  /* with a debug file that has come */
@@ -66,6 +69,7 @@ struct dp_symbolizer {
 	size_t max_frames;
 	uint64_t n_over_limit;
 	struct dp_dwarf_line scratch[DP_DWARF_MAX_LINES];
+	struct dp_go_line go_scratch[DP_GO_MAX_LINES];
 };
 
 int dp_symbolizer_new(struct dp_symbolizer **ret, struct dp_modules *modules)
@@ -88,14 +92,20 @@ static void names_close(struct names *names)
 	dp_debug_file_close(&names->file);
 }
 
+static void names_free(struct names *names)
+{
+	names_close(names);
+	dp_go_table_free(names->go);
+	free(names);
+}
+
 void dp_symbolizer_free(struct dp_symbolizer *symbolizer)
 {
 	if (!symbolizer)
 		return;
 	for (size_t i = 0; i < symbolizer->n_names; i++) {
 		if (symbolizer->names[i])
-			names_close(symbolizer->names[i]);
-		free(symbolizer->names[i]);
+			names_free(symbolizer->names[i]);
 	}
 	free(symbolizer->names);
 	free(symbolizer->known);
@@ -215,7 +225,6 @@ static int names_open(struct names *names, struct dp_modules *modules)
 	int r = dp_debug_file_open(&names->file, modules, names->module, names->separate);
 
 	if (r == 0) {
-		names->image = dp_module_image(modules, names->module);
 		dwfl_module_getelf(names->file.module, &names->bias);
 		r = dp_symbol_table_build(&names->symbols, names->file.module, names->image);
 	}
@@ -227,6 +236,7 @@ static int names_open(struct names *names, struct dp_modules *modules)
 	return names->tried ? 0 : r;
 }
 
+/* The module's names, of which nothing need be open yet. */
 static int names_of(struct dp_symbolizer *symbolizer, uint32_t module, struct names **ret)
 {
 	struct names *names;
@@ -243,16 +253,44 @@ static int names_of(struct dp_symbolizer *symbolizer, uint32_t module, struct na
 		if (!names)
 			return -ENOMEM;
 		names->module = module;
+		names->image = dp_module_image(symbolizer->modules, module);
 		symbolizer->names[module - 1] = names;
 	}
+	*ret = names;
+	return 0;
+}
+
+static int names_open_all(struct dp_symbolizer *symbolizer, struct names *names)
+{
 	while (!names->tried) {
-		r = names_open(names, symbolizer->modules);
+		int r = names_open(names, symbolizer->modules);
+
 		if (r < 0)
 			return r;
 		if (symbolizer->debuginfod && !names->dwarf.dwarf && !names->separate)
 			ask(symbolizer, names);
 	}
-	*ret = names;
+	return 0;
+}
+
+/*
+ * The calls at @frame by the Go table of its module, which is opened first. What is wrong with a
+ * table is no matter: there are DWARF and symbols.
+ */
+static int go_lines(struct dp_symbolizer *symbolizer, struct names *names, uint64_t frame,
+		    size_t *ret_n)
+{
+	int fd = dp_module_fd(symbolizer->modules, names->module);
+	uint64_t svma;
+
+	*ret_n = 0;
+	if (!names->go_tried) {
+		if (names->image && fd >= 0 && dp_go_table_open(&names->go, fd) == -ENOMEM)
+			return -ENOMEM;
+		names->go_tried = true;
+	}
+	if (names->go && dp_elf_svma_of(names->image, dp_frame_offset(frame), &svma))
+		*ret_n = dp_go_table_lines(names->go, svma, symbolizer->go_scratch);
 	return 0;
 }
 
@@ -394,18 +432,38 @@ static int make_symbol(struct dp_symbolizer *symbolizer, const struct dp_dwarf_l
 	return 0;
 }
 
-static int resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret)
+/* From go_scratch. Go's names are not mangled, and its table keeps them as long as we live. */
+static int make_go_symbol(struct dp_symbolizer *symbolizer, size_t n, struct dp_symbol *ret)
+{
+	struct dp_line *lines = dp_arena_alloc(&symbolizer->arena, n * sizeof(*lines));
+
+	if (!lines)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		const struct dp_go_line *from = &symbolizer->go_scratch[i];
+
+		lines[i] = (struct dp_line){
+			.function = from->function,
+			.system_name = from->function,
+			.file = from->file,
+			.line = from->line,
+			.start_line = from->start_line,
+		};
+	}
+	*ret = (struct dp_symbol){lines, n, DP_SYMBOL_GO};
+	return 0;
+}
+
+static int resolve_opened(struct dp_symbolizer *symbolizer, struct names *names, uint64_t frame,
+			  struct dp_symbol *ret)
 {
 	struct dp_dwarf_line *lines = symbolizer->scratch;
-	struct names *names;
 	bool is_global = false;
 	const char *symbol;
 	uint64_t svma;
 	size_t n;
-	int r = names_of(symbolizer, dp_frame_module(frame), &names);
+	int r;
 
-	if (r < 0)
-		return r;
 	*ret = (struct dp_symbol){.source = DP_SYMBOL_NONE};
 	if (!names->file.dwfl || !dp_elf_svma_of(names->image, dp_frame_offset(frame), &svma))
 		return 0;
@@ -429,13 +487,30 @@ static int resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_s
 	return make_symbol(symbolizer, lines, n, ret);
 }
 
+static int resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret)
+{
+	struct names *names;
+	size_t n = 0;
+	int r = names_of(symbolizer, dp_frame_module(frame), &names);
+
+	if (r == 0)
+		r = go_lines(symbolizer, names, frame, &n);
+	if (r < 0)
+		return r;
+	if (n > 0)
+		return make_go_symbol(symbolizer, n, ret);
+	r = names_open_all(symbolizer, names);
+	return r < 0 ? r : resolve_opened(symbolizer, names, frame, ret);
+}
+
 /* Whether @known may be less than what is known now. */
 static bool is_outdated(const struct dp_symbolizer *symbolizer, uint64_t frame,
 			const struct known *known)
 {
 	const struct names *names = symbolizer->names[dp_frame_module(frame) - 1];
 
-	return known->symbol.source != DP_SYMBOL_DWARF && known->n_reopened != names->n_reopened;
+	return known->symbol.source != DP_SYMBOL_DWARF && known->symbol.source != DP_SYMBOL_GO &&
+	       known->n_reopened != names->n_reopened;
 }
 
 /* Resolves @frame into @known, which it is until then. */
@@ -493,6 +568,46 @@ int dp_symbolizer_resolve(struct dp_symbolizer *symbolizer, uint64_t frame, stru
 
 	pthread_mutex_lock(&symbolizer->lock);
 	r = resolve_once(symbolizer, frame, ret);
+	pthread_mutex_unlock(&symbolizer->lock);
+	return r;
+}
+
+static int go_calls(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_go_call *ret,
+		    size_t *ret_n)
+{
+	uint32_t module = dp_frame_module(frame);
+	struct names *names;
+	size_t n = 0;
+	int r = 0;
+
+	if (module > 0 && module <= dp_modules_count(symbolizer->modules)) {
+		r = names_of(symbolizer, module, &names);
+		if (r == 0)
+			r = go_lines(symbolizer, names, frame, &n);
+	}
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++) {
+		uint64_t file_off;
+
+		ret[i] = (struct dp_go_call){symbolizer->go_scratch[i].function, frame};
+		frame = 0;
+		if (i + 1 < n &&
+		    dp_elf_file_off_of(names->image, symbolizer->go_scratch[i].parent, &file_off))
+			frame = dp_frame_make(module, file_off);
+	}
+	*ret_n = n;
+	return 0;
+}
+
+int dp_symbolizer_go_calls(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_go_call *ret,
+			   size_t *ret_n)
+{
+	int r;
+
+	_Static_assert(DP_GO_MAX_CALLS >= DP_GO_MAX_LINES, "every call has room");
+	pthread_mutex_lock(&symbolizer->lock);
+	r = go_calls(symbolizer, frame, ret, ret_n);
 	pthread_mutex_unlock(&symbolizer->lock);
 	return r;
 }

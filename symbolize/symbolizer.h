@@ -11,7 +11,8 @@
 
 /*
  * Frames to names: function, file and line, with every inlined call, from DWARF where there is some
- * and from the symbol table where not. Each frame is resolved once and remembered.
+ * and from the symbol table where not; Go code from the table that its runtime itself goes by, also
+ * where everything else was stripped. Each frame is resolved once and remembered.
  */
 
 struct dp_symbolizer;
@@ -27,6 +28,7 @@ struct dp_line {
 enum dp_symbol_source {
 	DP_SYMBOL_DWARF,
 	DP_SYMBOL_TABLE, /* .symtab, .dynsym or a perf map */
+	DP_SYMBOL_GO,	 /* Go's own table: as runtime/pprof says it */
 	DP_SYMBOL_NONE,	 /* nothing known: the caller shows module+0xoffset */
 };
 
@@ -53,6 +55,29 @@ void dp_symbolizer_free(struct dp_symbolizer *symbolizer);
  * error. May read files at the first frame of a module. Any thread. Returns 0 or -ENOMEM.
  */
 int dp_symbolizer_resolve(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_symbol *ret);
+
+/* One of the calls that a frame of Go code stands for. */
+struct dp_go_call {
+	const char *function; /* full name; lives as long as the symbolizer */
+	/*
+	 * The frame that a recorded stack has for this call alone: for the innermost the one that
+	 * was asked for, for a caller that it is inlined into the one of its virtual pc. 0: none
+	 * can be.
+	 */
+	uint64_t frame;
+};
+
+/* Room that every answer fits into. */
+#define DP_GO_MAX_CALLS 64
+
+/*
+ * The logical calls at @frame (a lookup address), innermost first, at @ret; no calls where there is
+ * no Go code. The same calls as dp_symbolizer_resolve() has lines; nothing is remembered.
+ *
+ * @ret: room for DP_GO_MAX_CALLS. *@ret_n: set on success. Any thread. Returns 0 or -ENOMEM.
+ */
+int dp_symbolizer_go_calls(struct dp_symbolizer *symbolizer, uint64_t frame, struct dp_go_call *ret,
+			   size_t *ret_n);
 
 /*
  * To be called before the names of a profile are asked for: what has become known since the last
