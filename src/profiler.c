@@ -205,6 +205,16 @@ int dp_profiler_collect(struct dp_profiler *profiler, uint64_t cut_ns)
 	return r;
 }
 
+/* As Go's own tools trim the stacks of a heap: by the version that made them. */
+static enum dp_go_trim choose_trim(const struct dp_profiler *profiler)
+{
+	if (!is_heap(profiler->kind))
+		return DP_GO_TRIM_NOTHING;
+	return dp_go_source_runtime(profiler->go)->layout.trims_internal_runtime
+		       ? DP_GO_TRIM_INTERNAL_RUNTIME
+		       : DP_GO_TRIM_RUNTIME;
+}
+
 /* As Go's own tools label: a heap's samples with the objects' size, waits with nothing. */
 static void choose_labels(const struct dp_profiler *profiler, struct dp_report_source *source)
 {
@@ -225,6 +235,9 @@ static int fill(struct dp_profiler *profiler, struct dp_pprof *profile)
 	choose_labels(profiler, &source);
 	if (profiler->go || !is_heap(profiler->kind))
 		source.probes = NULL;
+	source.is_go = profiler->go != NULL;
+	if (profiler->go)
+		source.go_trim = choose_trim(profiler);
 	r = dp_report_rows(profile, &source, &profiler->stacks, profiler->rows, profiler->n_rows,
 			   &counts);
 	counts.n_overflowed = dp_delta_overflowed(profiler->delta);

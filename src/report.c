@@ -224,16 +224,20 @@ static int find_location(struct report *report, uint64_t frame, uint64_t *ret_id
 	return r;
 }
 
-static int add_row(struct report *report, const struct dp_delta_row *row, const uint64_t *frames,
+static int add_row(struct report *report, const struct dp_delta_row *row, uint64_t *frames,
 		   size_t n)
 {
 	const struct dp_report_source *source = report->source;
 	struct dp_pprof_label label = {.key = source->label_key, .number = (int64_t)row->tag};
 	bool has_label = source->label_key && (source->label_text || row->tag);
-	int r;
+	int r = 0;
 
 	if (source->label_text)
 		label.text = source->label_text(row->tag);
+	if (source->is_go)
+		r = dp_go_fold(source->symbolizer, source->go_trim, frames, n, &n);
+	if (r < 0)
+		return r;
 	r = dp_array_reserve((void **)&report->ids, &report->ids_capacity, n + 1,
 			     sizeof(*report->ids));
 	for (size_t i = 0; r == 0 && i < n; i++)
@@ -282,8 +286,8 @@ void dp_report_clear_stacks(struct dp_report_stacks *stacks)
 }
 
 int dp_report_rows(struct dp_pprof *profile, const struct dp_report_source *source,
-		   const struct dp_report_stacks *stacks, const struct dp_delta_row *rows,
-		   size_t n_rows, struct dp_report_counts *ret)
+		   struct dp_report_stacks *stacks, const struct dp_delta_row *rows, size_t n_rows,
+		   struct dp_report_counts *ret)
 {
 	struct report report = {.profile = profile, .source = source};
 	struct dp_space_range main_mapping;

@@ -7,6 +7,7 @@
 
 #include "encode/pprof.h"
 #include "src/delta.h"
+#include "src/go_stack.h"
 #include "src/probes.h"
 #include "src/stack.h"
 #include "symbolize/space.h"
@@ -23,6 +24,8 @@ struct dp_report_source {
 	const struct dp_probes
 		*probes; /* a frame at one of these is named after its function; may be NULL */
 	struct dp_symbolizer *symbolizer;
+	bool is_go; /* stacks are as a Go program's runtime records them, to be trimmed thus: */
+	enum dp_go_trim go_trim;
 	const char *label_key; /* each row's tag becomes a label of this key; NULL: no label */
 	const char *(*label_text)(uint64_t tag); /* its text; NULL: the tag is its number, and a tag
 						    of 0 is no label */
@@ -55,10 +58,11 @@ struct dp_report_counts {
  * Adds a sample to @profile for each of @n_rows rows at @rows, whose values are the profile's in
  * order. The first mapping of the profile is the program's own, as pprof expects.
  *
- * @stacks: of these rows. @ret: filled on success. Any thread. Returns 0 or -ENOMEM.
+ * @stacks: of these rows; a Go program's are changed. @ret: filled on success. Any thread. Returns
+ * 0 or -ENOMEM.
  */
 int dp_report_rows(struct dp_pprof *profile, const struct dp_report_source *source,
-		   const struct dp_report_stacks *stacks, const struct dp_delta_row *rows,
-		   size_t n_rows, struct dp_report_counts *ret);
+		   struct dp_report_stacks *stacks, const struct dp_delta_row *rows, size_t n_rows,
+		   struct dp_report_counts *ret);
 
 #endif
