@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 
 FILE_NAME = re.compile(
-    r"^(?P<comm>[A-Za-z0-9_+][A-Za-z0-9._+-]*)-(?P<pid>\d+)-(?P<profile>heap|mutex|block)-"
+    r"^(?P<comm>[A-Za-z0-9_+][A-Za-z0-9._+-]*)-(?P<pid>\d+)-(?P<profile>heap|cheap|mutex|block)-"
     r"(?P<start>\d{8}T\d{6}\.\d{3}Z)(-\d+)?\.pb\.gz$"
 )
 HEAP_TYPES = [
@@ -150,6 +150,10 @@ class Profile:
         return Sample(locations, values, labels)
 
     # What the tests ask for.
+
+    def number_label(self, label):
+        """(key, number) of a numeric label."""
+        return self._strings[label[1]], signed(label[3])
 
     def names(self, sample):
         """Function names leaf first, inlined calls too, frames without a name as None."""

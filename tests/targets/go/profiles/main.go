@@ -13,8 +13,9 @@
 //	genericblock         10 goroutines, 2 contended turns each, in generic functions
 //	rates HEAP BLOCK MUTEX   sets runtime.MemProfileRate and the other two, -1: as it is
 //	quiet                two collections: all that was done is in the profiles
-//	dump PREFIX          quiet, then PREFIX.heap.txt and so on: what godeltaprof would write now (delta.go);
-//	                     with "full" behind it also PREFIX.heap.pb.gz and so on by runtime/pprof
+//	dump PREFIX          quiet, then PREFIX.heap.txt and so on: what godeltaprof would write now (delta.go;
+//	                     the first holds all since the start); with "full" behind it also
+//	                     PREFIX.heap.pb.gz and so on by runtime/pprof; PREFIX "-": no files
 //	exec PATH ARG...     becomes another program
 //	quit
 //
@@ -25,75 +26,21 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-var usesC = false
-
-func fail(err error) {
-	if err != nil {
-		answer(map[string]string{"error": err.Error()})
-		os.Exit(1)
-	}
-}
-
-func answer(what interface{}) {
-	line, err := json.Marshal(what)
-	if err != nil {
-		panic(err)
-	}
-	os.Stdout.Write(append(line, '\n'))
-}
-
 func number(s string) int {
 	n, err := strconv.Atoi(s)
 	fail(err)
 	return n
-}
-
-func quiet() {
-	runtime.GC()
-	runtime.GC()
-}
-
-func setRates(heap, block, mutex int) {
-	if heap >= 0 {
-		runtime.MemProfileRate = heap
-	}
-	if block >= 0 {
-		runtime.SetBlockProfileRate(block)
-	}
-	if mutex >= 0 {
-		runtime.SetMutexProfileFraction(mutex)
-	}
-}
-
-func dump(prefix string, full bool) {
-	quiet()
-	if full {
-		for _, name := range []string{"heap", "block", "mutex"} {
-			file, err := os.Create(prefix + "." + name + ".pb.gz")
-			fail(err)
-			fail(pprof.Lookup(name).WriteTo(file, 0))
-			fail(file.Close())
-		}
-	}
-	heap, block, mutex := heapDelta(), countDelta(&blockState), countDelta(&mutexState)
-	if prefix != "" {
-		writeSamples(prefix+".heap.txt", heap)
-		writeSamples(prefix+".block.txt", block)
-		writeSamples(prefix+".mutex.txt", mutex)
-	}
 }
 
 func do(words []string) bool {
@@ -141,7 +88,6 @@ func main() {
 	// From here on the ticks have their length, which whoever looks from outside can read.
 	time.Sleep(10 * time.Millisecond)
 	ticksPerSecond()
-	dump("", false)
 	fmt.Println("ready", os.Getpid())
 	commands := bufio.NewScanner(os.Stdin)
 	for commands.Scan() {
