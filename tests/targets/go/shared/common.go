@@ -12,6 +12,7 @@ import (
 )
 
 var usesC = false
+var large []byte
 
 func fail(err error) {
 	if err != nil {
@@ -36,6 +37,12 @@ func quiet() {
 func setRates(heap, block, mutex int) {
 	if heap >= 0 {
 		runtime.MemProfileRate = heap
+		// Up to Go 1.23 each processor goes on to its next sample, chosen at the rate before: there is
+		// one for a moment, an object that is surely sampled makes it choose anew, the others are new.
+		n := runtime.GOMAXPROCS(1)
+		large = make([]byte, 64<<20)
+		large = nil
+		runtime.GOMAXPROCS(n)
 	}
 	if block >= 0 {
 		runtime.SetBlockProfileRate(block)
