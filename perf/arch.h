@@ -29,6 +29,8 @@ struct dp_arch {
 	struct dp_arch_fetch alloc_return; /* return value, third argument register, stack pointer
 					    */
 	struct dp_arch_fetch free_entry;   /* first argument, stack pointer */
+	struct dp_arch_fetch go_park;	   /* g, reason, return address: of runtime.gopark */
+	struct dp_arch_fetch go_ready;	   /* g: of runtime.ready */
 	unsigned return_sp_delta_bytes;	   /* stack pointer after a return minus at its entry */
 	uint64_t user_regs_mask; /* perf's numbers of the registers of struct dp_user_state */
 	uint8_t user_regs_dwarf[DP_USER_REGS]; /* for each bit of it, ascending, the DWARF number */
@@ -77,5 +79,23 @@ struct dp_placement {
  * and push_setup_xol_ops().
  */
 int dp_arch_place(const uint8_t *code, size_t n_bytes, unsigned arg_mask, struct dp_placement *ret);
+
+/* Where in one of a Go runtime's functions a probe goes. */
+struct dp_go_placement {
+	struct dp_placement place;
+	bool has_frame; /* the function's frame is set up there: its caller is found by it, and the
+			 * word at the stack pointer is no return address */
+};
+
+/*
+ * The same for Go's runtime.gopark and runtime.ready (register ABI, Go 1.17 and newer): behind the
+ * check of the stack, which begins the function again when it has made the stack larger, and where
+ * the registers of g, of the reason (gopark) and of the goroutine (ready) are those of the entry.
+ * It is the `push %rbp` that sets up the frame (Go 1.21 and newer), else the first emulated
+ * instruction behind that.
+ *
+ * Returns 0; -EINVAL if @n_bytes is 0; -ENOEXEC if the function does not begin so.
+ */
+int dp_arch_place_go(const uint8_t *code, size_t n_bytes, struct dp_go_placement *ret);
 
 #endif

@@ -18,6 +18,9 @@ const struct dp_arch dp_arch = {
 	.alloc_return = {.definition = "ret=$retval:u64 dx=%dx:u64 sp=%sp:u64",
 			 .fields = {"ret", "dx", "sp"}},
 	.free_entry = {.definition = "a0=%di:u64 sp=%sp:u64", .fields = {[0] = "a0", [3] = "sp"}},
+	.go_park = {.definition = "g=%r14:u64 reason=%cx:u8 ra=$stack0:u64",
+		    .fields = {"g", "reason", "ra"}},
+	.go_ready = {.definition = "g=%ax:u64", .fields = {"g"}},
 	.return_sp_delta_bytes = 8,
 	/* ax bx cx dx si di bp sp ip, then r8 … r15: the order of enum perf_event_x86_regs. */
 	.user_regs_mask = 0x1ffULL | 0xffULL << PERF_REG_X86_R8,
@@ -211,5 +214,129 @@ int dp_arch_place(const uint8_t *code, size_t n_bytes, unsigned arg_mask, struct
 	if (!decode_at(&r, 0))
 		return -ENOEXEC;
 	*ret = walk(&r, arg_mask);
+	return 0;
+}
+
+/* Whether the instruction is of the stack check: it compares the stack pointer, or what it makes of
+ * that in r12, with what g (r14) says. Source: Go, src/cmd/internal/obj/x86/obj6.go, stacksplit().
+ */
+static bool is_of_stack_check(const struct reader *r)
+{
+	const ZydisDecodedOperand *first = &r->operands[0], *second = &r->operands[1];
+
+	if (r->instruction.mnemonic == ZYDIS_MNEMONIC_CMP)
+		return (first->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+			first->mem.base == ZYDIS_REGISTER_R14) ||
+		       (second->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+			second->mem.base == ZYDIS_REGISTER_R14);
+	return (r->instruction.mnemonic == ZYDIS_MNEMONIC_LEA ||
+		r->instruction.mnemonic == ZYDIS_MNEMONIC_MOV) &&
+	       first->type == ZYDIS_OPERAND_TYPE_REGISTER && first->reg.value == ZYDIS_REGISTER_R12;
+}
+
+/* Finds the instruction behind the stack check; there may be none. Leaves it decoded. */
+static bool skip_stack_check(struct reader *r, size_t *ret_at)
+{
+	size_t at = 0;
+
+	if (!decode_at(r, at))
+		return false;
+	while (is_of_stack_check(r)) {
+		at += r->instruction.length;
+		if (!decode_at(r, at))
+			return false;
+	}
+	if (at > 0 && r->instruction.mnemonic != ZYDIS_MNEMONIC_JBE)
+		return false;
+	if (at > 0)
+		at += r->instruction.length;
+	*ret_at = at;
+	return decode_at(r, at);
+}
+
+static bool is_push_of_frame_pointer(const struct reader *r)
+{
+	return r->instruction.mnemonic == ZYDIS_MNEMONIC_PUSH && r->instruction.length == 1 &&
+	       r->operands[0].reg.value == ZYDIS_REGISTER_RBP;
+}
+
+static bool writes(const struct reader *r, ZydisRegister whole)
+{
+	for (size_t i = 0; i < r->instruction.operand_count; i++) {
+		const ZydisDecodedOperand *operand = &r->operands[i];
+
+		if (operand->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    (operand->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&
+		    ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64,
+						     operand->reg.value) == whole)
+			return true;
+	}
+	return false;
+}
+
+static bool writes_go_register(const struct reader *r)
+{
+	return writes(r, ZYDIS_REGISTER_R14) || writes(r, ZYDIS_REGISTER_RCX) ||
+	       writes(r, ZYDIS_REGISTER_RAX);
+}
+
+/* Moves past `sub $N,%rsp; mov %rbp,M(%rsp); lea M(%rsp),%rbp`, the frame's set-up before Go 1.21.
+ */
+static bool skip_frame(struct reader *r, size_t *at)
+{
+	static const ZydisMnemonic steps[] = {ZYDIS_MNEMONIC_SUB, ZYDIS_MNEMONIC_MOV,
+					      ZYDIS_MNEMONIC_LEA};
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		if (!decode_at(r, *at) || r->instruction.mnemonic != steps[i] ||
+		    writes_go_register(r))
+			return false;
+		*at += r->instruction.length;
+	}
+	return writes(r, ZYDIS_REGISTER_RBP) && decode_at(r, *at);
+}
+
+/* The first emulated instruction from @at on, up to the first branch; else @at itself. */
+static struct dp_placement behind_frame(struct reader *r, size_t at)
+{
+	struct dp_placement place = {.offset_bytes = (uint32_t)at, .why = "behind the frame"};
+
+	for (; decode_at(r, at); at += r->instruction.length) {
+		if (is_emulated(r))
+			return (struct dp_placement){
+				.offset_bytes = (uint32_t)at,
+				.emulated = true,
+				.why = "first emulated instruction behind the frame"};
+		if (writes_go_register(r) || leaves_the_line(r))
+			break;
+	}
+	return place;
+}
+
+int dp_arch_place_go(const uint8_t *code, size_t n_bytes, struct dp_go_placement *ret)
+{
+	struct reader r = {.code = code, .n_bytes = n_bytes};
+	struct dp_go_placement found = {.has_frame = false};
+	size_t at;
+
+	if (n_bytes == 0)
+		return -EINVAL;
+	if (ZYAN_FAILED(ZydisDecoderInit(&r.decoder, ZYDIS_MACHINE_MODE_LONG_64,
+					 ZYDIS_STACK_WIDTH_64)) ||
+	    !skip_stack_check(&r, &at))
+		return -ENOEXEC;
+	if (is_push_of_frame_pointer(&r)) {
+		found.place = (struct dp_placement){.offset_bytes = (uint32_t)at,
+						    .emulated = true,
+						    .why = "behind the stack check"};
+	} else if (skip_frame(&r, &at)) {
+		found.place = behind_frame(&r, at);
+		found.has_frame = true;
+	} else {
+		return -ENOEXEC;
+	}
+	if (is_jumped_to(&r, found.place.offset_bytes))
+		return -ENOEXEC;
+	*ret = found;
 	return 0;
 }

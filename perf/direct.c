@@ -52,6 +52,7 @@ struct dp_direct {
 	unsigned n_enable_again;
 	uint64_t enabled_ns;	    /* last */
 	struct dp_anchors *anchors; /* once the main thread has ended */
+	char filter[DP_SORT_FILTER_BYTES];
 };
 
 size_t dp_direct_smallest_copy(const struct dp_direct *direct)
@@ -78,7 +79,8 @@ static int add_sort(struct dp_direct *direct, enum dp_sort sort, struct dp_recor
 {
 	struct dp_raw_layout layout = {0};
 	struct dp_event_spec spec;
-	int r = dp_sort_define(sort, direct->tracefs, &direct->options, &spec, &layout, err);
+	int r = dp_sort_define(sort, direct->tracefs, &direct->options, direct->filter, &spec,
+			       &layout, err);
 
 	if (r < 0)
 		return r;
@@ -123,7 +125,8 @@ static int open_events(struct dp_direct *direct, struct dp_record_layout *layout
  * ended too. */
 static void anchor(struct dp_direct *direct)
 {
-	static const enum dp_sort sorts[] = {DP_SORT_FREE, DP_SORT_RETURN, DP_SORT_ENTRY};
+	static const enum dp_sort sorts[] = {DP_SORT_FREE, DP_SORT_RETURN, DP_SORT_ENTRY,
+					     DP_SORT_GO_READY, DP_SORT_GO_PARK};
 	uint64_t ids[sizeof(sorts) / sizeof(sorts[0])];
 	size_t n = 0;
 

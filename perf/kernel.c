@@ -38,6 +38,7 @@ struct dp_kernel {
 	pid_t pid;
 	struct dp_probe_site *sites;
 	size_t n_sites;
+	bool has_go;
 	bool copies_heap; /* allocations come with a copy of their stack, else a callchain */
 	bool has_slot;
 	struct dp_kernel_programs *programs;
@@ -140,6 +141,8 @@ static int open_all_outputs(struct dp_kernel *kernel, struct dp_error *err)
 		r = open_stack_outputs(kernel, kernel->stack_bytes, false, err);
 	if (r == 0 && !kernel->copies_heap)
 		r = open_outputs(kernel, DP_KERNEL_OUTPUT_HEAP, 0, true, err);
+	if (r == 0 && kernel->has_go)
+		r = open_outputs(kernel, DP_KERNEL_OUTPUT_GO, 0, true, err);
 	return r;
 }
 
@@ -181,6 +184,11 @@ static void add_layouts(struct dp_record_layout *layout)
 		 .fields = {FIELD(dp_kernel_wait, released), FIELD(dp_kernel_wait, delay_ns),
 			    FIELD(dp_kernel_wait, drawn_ns), FIELD(dp_kernel_wait, pending.sp),
 			    FIELD(dp_kernel_wait, pending.stack0)}},
+		{.id = DP_KERNEL_RECORD_GO_WAIT,
+		 .type = DP_EVENT_GO_WAIT,
+		 .fields = {FIELD(dp_kernel_go_wait, g), FIELD(dp_kernel_go_wait, reason),
+			    FIELD(dp_kernel_go_wait, n_frames), FIELD(dp_kernel_go_wait, delay_ns)},
+		 .frames = {offsetof(struct dp_kernel_go_wait, frames), sizeof(uint64_t)}},
 	};
 
 	for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++)
@@ -200,12 +208,30 @@ static int check_namespace(struct dp_error *err)
 		"run in another pid namespace; use --sampler direct");
 }
 
+static bool has_allocations(const struct dp_sampler_options *options)
+{
+	for (size_t i = 0; i < options->n_sites; i++) {
+		if (!dp_kernel_kind_is_go(options->sites[i].kind))
+			return true;
+	}
+	return false;
+}
+
+static bool has_go(const struct dp_sampler_options *options)
+{
+	for (size_t i = 0; i < options->n_sites; i++) {
+		if (dp_kernel_kind_is_go(options->sites[i].kind))
+			return true;
+	}
+	return false;
+}
+
 static int open_probes(struct dp_kernel *kernel, const struct dp_sampler_options *options,
 		       struct dp_error *err)
 {
 	if (options->n_sites == 0)
 		return 0;
-	if (options->without_returns)
+	if (options->without_returns && has_allocations(options))
 		return dp_error_set(
 			err, -EOPNOTSUPP,
 			"pid %d: returns must not be probed, and the kernel sampler does "
@@ -247,10 +273,15 @@ static int configure(struct dp_kernel *kernel, const struct dp_sampler_options *
 			(uint64_t)llround(LN2 * 0x1p16 * (double)options->heap_rate_bytes),
 		.block_rate_ns = options->block_rate_ns,
 		.contention = options->contention,
+		.go_reasons = options->go.reasons,
+		.go_pc_offset = options->go.g_pc_offset,
+		.go_bp_offset = options->go.g_bp_offset,
 		.generation = dp_kernel_programs_next_generation(kernel->programs),
 	};
 	r = dp_kernel_programs_reset(kernel->programs, kernel->slot, options->seed,
 				     options->heap_rate_bytes, max_live, err);
+	if (r == 0 && kernel->has_go)
+		r = dp_kernel_programs_watch_go(kernel->programs, kernel->slot, err);
 	if (r == 0) {
 		r = dp_kernel_programs_configure(kernel->programs, kernel->slot, &kernel->config);
 		if (r < 0)
@@ -271,6 +302,7 @@ int dp_kernel_open(struct dp_kernel **ret, const struct dp_sampler_options *opti
 		return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
 	kernel->pid = options->pid;
 	kernel->copies_heap = options->heap_stacks;
+	kernel->has_go = has_go(options);
 	kernel->stack_bytes = options->stack_bytes;
 	kernel->rings = rings;
 	dp_raise_fd_limit((DP_KERNEL_N_OUTPUTS + 1) * rings->n_cpus);

@@ -16,6 +16,10 @@
 /* Threads with an allocation or a futex call under way, of all processes. */
 #define DP_KERNEL_MAX_CALLS 65536
 
+/* Goroutines of one process that wait, and addresses of one's stack. */
+#define DP_KERNEL_MAX_PARKED (1u << 20)
+#define DP_KERNEL_GO_FRAMES 128
+
 /* Live sampled objects of one process. */
 #define DP_KERNEL_MAX_LIVE (1u << 20)
 
@@ -28,7 +32,15 @@ enum dp_kernel_kind {
 	DP_KERNEL_RESIZE,
 	DP_KERNEL_OUT,
 	DP_KERNEL_FREE,
+	DP_KERNEL_GO_PARK,  /* a goroutine begins to wait: runtime.gopark */
+	DP_KERNEL_GO_READY, /* ... may go on: runtime.ready */
 };
+
+/* Of a Go runtime's function, which only its entry is probed of. */
+static inline int dp_kernel_kind_is_go(enum dp_kernel_kind kind)
+{
+	return kind == DP_KERNEL_GO_PARK || kind == DP_KERNEL_GO_READY;
+}
 
 /* A probe's cookie: 8 bits of each, from the lowest. An argument's position is -1 for none. */
 #define DP_KERNEL_COOKIE_SLOT 0
@@ -49,6 +61,9 @@ struct dp_kernel_config {
 	__u32 contention;
 	__u32 generation; /* of the slot: what it remembers of an earlier process is void */
 	__u32 traps_all;  /* returns are trapped whatever the programs answer */
+	__u32 go_pc_offset; /* in a goroutine: where it goes on, and its frame pointer then */
+	__u64 go_reasons; /* bit: of a wait reason that counts */
+	__u32 go_bp_offset;
 	__u32 pad;
 };
 
@@ -86,6 +101,16 @@ struct dp_kernel_counts {
 	__u64 n_waits_out;  /* records of waits and releases to be delivered */
 	__u64 n_waits_lost; /* of these, no room in the ring */
 	__u64 n_kept_lost;  /* kept waits that are in no profile, as one of their records is lost */
+	/* Goroutines: n_go_parks = n_go_other + n_go_waits + n_go_forgotten + n_go_no_room + those
+	 * that wait now. */
+	__u64 n_go_parks;
+	__u64 n_go_other;     /* for a reason that does not count */
+	__u64 n_go_forgotten; /* parked again, the end of the wait before not seen */
+	__u64 n_go_no_room;   /* no room in the table of those that wait */
+	__u64 n_go_readies;
+	__u64 n_go_waits;     /* of these the ends of waits that count; drawn */
+	__u64 n_go_kept;      /* of these, delivered */
+	__u64 n_go_kept_lost; /* of these, to be delivered, no room in the ring */
 };
 
 struct dp_kernel_cpu {
@@ -109,6 +134,7 @@ enum dp_kernel_record_type {
 	DP_KERNEL_RECORD_FREE,
 	DP_KERNEL_RECORD_RELEASE,
 	DP_KERNEL_RECORD_WAIT,
+	DP_KERNEL_RECORD_GO_WAIT,
 };
 
 /* What the kernel has decided about an entry or a return. */
@@ -169,6 +195,19 @@ struct dp_kernel_wait {
 	__u64 delay_ns;
 	__u64 drawn_ns; /* what decided: to the release, else to the end */
 	struct dp_kernel_pending pending;
+};
+
+/* A goroutine's wait that is kept, at its end. The first @n_frames of @frames are delivered: the
+ * addresses that it returns to, leaf first. */
+struct dp_kernel_go_wait {
+	__u16 type;
+	__u16 pad;
+	__u32 reason; /* the runtime's number */
+	__u64 g;
+	__u64 delay_ns;
+	__u32 n_frames;
+	__u32 pad2;
+	__u64 frames[DP_KERNEL_GO_FRAMES];
 };
 
 #endif

@@ -76,9 +76,11 @@ static int add_probe(struct dp_kernel_events *events, const struct dp_kernel_pro
 		     bool is_return, pid_t tid, struct dp_error *err)
 {
 	const struct dp_probe_site *site = &options->sites[i];
-	enum dp_kernel_program program = site->kind == DP_KERNEL_FREE ? DP_KERNEL_PROGRAM_FREED
-					 : is_return		      ? DP_KERNEL_PROGRAM_RETURNED
-								      : DP_KERNEL_PROGRAM_ENTERED;
+	enum dp_kernel_program program = dp_kernel_kind_is_go(site->kind)
+						 ? DP_KERNEL_PROGRAM_GO
+					 : site->kind == DP_KERNEL_FREE ? DP_KERNEL_PROGRAM_FREED
+					 : is_return ? DP_KERNEL_PROGRAM_RETURNED
+						     : DP_KERNEL_PROGRAM_ENTERED;
 	char name[32];
 	int r;
 
@@ -105,7 +107,8 @@ static int add_probes(struct dp_kernel_events *events, const struct dp_kernel_pr
 	}
 	for (int is_return = programs != NULL; is_return >= 0; is_return--) {
 		for (size_t i = 0; r == 0 && i < options->n_sites; i++) {
-			if (options->sites[i].kind != DP_KERNEL_FREE)
+			if (options->sites[i].kind != DP_KERNEL_FREE &&
+			    !(is_return && dp_kernel_kind_is_go(options->sites[i].kind)))
 				r = add_probe(events, programs, slot, options, i, is_return, tid,
 					      err);
 		}

@@ -37,11 +37,32 @@ uint64_t dp_kernel_cookie(uint32_t slot, const struct dp_probe_site *sites, size
 	       (uint64_t)(uint8_t)sites[i].i_pointer << DP_KERNEL_COOKIE_POINTER;
 }
 
-/* Links the sites of one file, either its frees or the others. Returns 1 if it has none. */
+/* What one link serves; in the order in which they are opened. Frees come first: no object is seen
+ * whose free would be missed. */
+enum group { GROUP_FREES, GROUP_ALLOCATIONS, GROUP_GO, N_GROUPS };
+
+static enum group group_of(enum dp_kernel_kind kind)
+{
+	switch (kind) {
+	case DP_KERNEL_FREE:
+		return GROUP_FREES;
+	case DP_KERNEL_GO_PARK:
+	case DP_KERNEL_GO_READY:
+		return GROUP_GO;
+	default:
+		return GROUP_ALLOCATIONS;
+	}
+}
+
+/* Links the sites of one file that are of @group. Returns 1 if it has none. */
 static int open_link(struct dp_kernel_links *links, const struct dp_kernel_programs *programs,
 		     uint32_t slot, const struct dp_sampler_options *options, int file_fd,
-		     bool frees, struct dp_error *err)
+		     enum group group, struct dp_error *err)
 {
+	static const enum dp_kernel_program program_of[N_GROUPS] = {
+		[GROUP_FREES] = DP_KERNEL_PROGRAM_FREED_LINK,
+		[GROUP_ALLOCATIONS] = DP_KERNEL_PROGRAM_SESSION,
+		[GROUP_GO] = DP_KERNEL_PROGRAM_GO_LINK};
 	uint64_t offsets[DP_KERNEL_MAX_SITES], cookies[DP_KERNEL_MAX_SITES];
 	struct link_create attr = {.offsets = (uintptr_t)offsets,
 				   .cookies = (uintptr_t)cookies,
@@ -52,7 +73,7 @@ static int open_link(struct dp_kernel_links *links, const struct dp_kernel_progr
 	for (size_t i = 0; i < options->n_sites; i++) {
 		const struct dp_probe_site *site = &options->sites[i];
 
-		if (site->fd != file_fd || (site->kind == DP_KERNEL_FREE) != frees)
+		if (site->fd != file_fd || group_of(site->kind) != group)
 			continue;
 		offsets[attr.n] = site->file_off;
 		cookies[attr.n++] = dp_kernel_cookie(slot, options->sites, i);
@@ -62,9 +83,9 @@ static int open_link(struct dp_kernel_links *links, const struct dp_kernel_progr
 	/* A deleted file and one in another mount namespace have no other path. */
 	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", file_fd);
 	attr.path = (uintptr_t)path;
-	attr.attach_type = frees ? DP_ATTACH_UPROBE_MULTI : DP_ATTACH_UPROBE_SESSION;
-	attr.program_fd = (uint32_t)dp_kernel_programs_fd(
-		programs, frees ? DP_KERNEL_PROGRAM_FREED_LINK : DP_KERNEL_PROGRAM_SESSION);
+	attr.attach_type =
+		group == GROUP_ALLOCATIONS ? DP_ATTACH_UPROBE_SESSION : DP_ATTACH_UPROBE_MULTI;
+	attr.program_fd = (uint32_t)dp_kernel_programs_fd(programs, program_of[group]);
 	fd = (int)syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
 	if (fd < 0)
 		return dp_probe_refused(-errno, options->pid, "putting BPF probes into it", err);
@@ -92,18 +113,17 @@ struct opening {
 	int r;
 };
 
-/* Frees first: no object is seen whose free would be missed. */
 static void open_links(void *context)
 {
 	struct opening *opening = context;
 	const struct dp_sampler_options *options = opening->options;
 	int r = 0;
 
-	for (int frees = 1; frees >= 0; frees--) {
+	for (enum group group = 0; group < N_GROUPS; group++) {
 		for (size_t i = 0; r >= 0 && i < options->n_sites; i++) {
 			if (!is_known_file(options->sites, i))
 				r = open_link(opening->links, opening->programs, opening->slot,
-					      options, options->sites[i].fd, frees, opening->err);
+					      options, options->sites[i].fd, group, opening->err);
 		}
 	}
 	opening->r = r < 0 ? r : 0;

@@ -33,6 +33,7 @@ struct dp_kernel_programs {
 	struct bpf_link *links[MAX_LINKS]; /* futex calls and wake-ups */
 	size_t n_links;
 	int live_fds[DP_KERNEL_MAX_SLOTS];   /* 0: none */
+	int parked_fds[DP_KERNEL_MAX_SLOTS]; /* the same */
 	uint32_t tgids[DP_KERNEL_MAX_SLOTS]; /* whose waits are observed; 0: none */
 };
 
@@ -74,12 +75,17 @@ static struct dp_kernel_bpf *open_object(bool sessions, int n_cpus)
 	bpf_map__set_max_entries(bpf->maps.heap_output, n_outputs);
 	bpf_map__set_max_entries(bpf->maps.wait_output, n_outputs);
 	bpf_map__set_max_entries(bpf->maps.plain_output, n_outputs);
+	bpf_map__set_max_entries(bpf->maps.go_output, n_outputs);
 	bpf_map__set_map_flags(bpf_map__inner_map(bpf->maps.live), live_flags(sessions));
+	bpf_map__set_map_flags(bpf_map__inner_map(bpf->maps.parked), live_flags(sessions));
 	bpf_program__set_autoload(bpf->progs.session, sessions);
 	bpf_program__set_autoload(bpf->progs.freed_link, sessions);
+	bpf_program__set_autoload(bpf->progs.go_link, sessions);
 	bpf_program__set_expected_attach_type(bpf->progs.session,
 					      (enum bpf_attach_type)DP_ATTACH_UPROBE_SESSION);
 	bpf_program__set_expected_attach_type(bpf->progs.freed_link,
+					      (enum bpf_attach_type)DP_ATTACH_UPROBE_MULTI);
+	bpf_program__set_expected_attach_type(bpf->progs.go_link,
 					      (enum bpf_attach_type)DP_ATTACH_UPROBE_MULTI);
 	return bpf;
 }
@@ -225,6 +231,11 @@ void dp_kernel_programs_put(struct dp_kernel_programs *programs, uint32_t slot)
 		close(programs->live_fds[slot]);
 		programs->live_fds[slot] = 0;
 	}
+	if (programs->parked_fds[slot] > 0) {
+		bpf_map_delete_elem(bpf_map__fd(programs->bpf->maps.parked), &slot);
+		close(programs->parked_fds[slot]);
+		programs->parked_fds[slot] = 0;
+	}
 	if (programs->tgids[slot] != 0)
 		bpf_map_delete_elem(bpf_map__fd(programs->bpf->maps.targets),
 				    &programs->tgids[slot]);
@@ -265,6 +276,10 @@ int dp_kernel_programs_fd(const struct dp_kernel_programs *programs, enum dp_ker
 		return bpf_program__fd(bpf->progs.returned);
 	case DP_KERNEL_PROGRAM_FREED:
 		return bpf_program__fd(bpf->progs.freed);
+	case DP_KERNEL_PROGRAM_GO_LINK:
+		return programs->has_sessions ? bpf_program__fd(bpf->progs.go_link) : -1;
+	case DP_KERNEL_PROGRAM_GO:
+		return bpf_program__fd(bpf->progs.go_hit);
 	}
 	return -1;
 }
@@ -283,7 +298,7 @@ size_t dp_kernel_programs_n_fds(const struct dp_kernel_programs *programs)
 	if (programs->n_links > 0)
 		n--;
 	for (size_t i = 0; i < DP_KERNEL_MAX_SLOTS; i++)
-		n += programs->live_fds[i] > 0;
+		n += (programs->live_fds[i] > 0) + (programs->parked_fds[i] > 0);
 	return n;
 }
 
@@ -427,6 +442,28 @@ int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot,
 	return 0;
 }
 
+int dp_kernel_programs_watch_go(struct dp_kernel_programs *programs, uint32_t slot,
+				struct dp_error *err)
+{
+	const struct bpf_map_create_opts options = {
+		.sz = sizeof(options), .map_flags = live_flags(programs->has_sessions)};
+	/* Without sessions all of its memory is taken at once. */
+	const uint32_t n_max =
+		programs->has_sessions ? DP_KERNEL_MAX_PARKED : DP_KERNEL_MAX_PARKED / 16;
+	int fd = bpf_map_create(BPF_MAP_TYPE_HASH, "dp_parked", sizeof(uint64_t),
+				2 * sizeof(uint64_t), n_max, &options);
+	int r = fd;
+
+	if (fd >= 0) {
+		programs->parked_fds[slot] = fd;
+		r = bpf_map_update_elem(bpf_map__fd(programs->bpf->maps.parked), &slot, &fd,
+					BPF_ANY);
+	}
+	if (r < 0)
+		return dp_error_set(err, r, "preparing BPF maps: %s", strerror(-r));
+	return 0;
+}
+
 int dp_kernel_programs_configure(struct dp_kernel_programs *programs, uint32_t slot,
 				 const struct dp_kernel_config *config)
 {
@@ -440,7 +477,8 @@ int dp_kernel_programs_set_output(struct dp_kernel_programs *programs, uint32_t 
 	const struct bpf_map *const maps[DP_KERNEL_N_OUTPUTS] = {
 		[DP_KERNEL_OUTPUT_HEAP] = programs->bpf->maps.heap_output,
 		[DP_KERNEL_OUTPUT_WAIT] = programs->bpf->maps.wait_output,
-		[DP_KERNEL_OUTPUT_PLAIN] = programs->bpf->maps.plain_output};
+		[DP_KERNEL_OUTPUT_PLAIN] = programs->bpf->maps.plain_output,
+		[DP_KERNEL_OUTPUT_GO] = programs->bpf->maps.go_output};
 	uint32_t key = slot * (uint32_t)programs->n_cpus + (uint32_t)cpu;
 
 	return bpf_map_update_elem(bpf_map__fd(maps[output]), &key, &fd, BPF_ANY);

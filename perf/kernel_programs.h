@@ -25,12 +25,15 @@ enum dp_kernel_program {
 	DP_KERNEL_PROGRAM_ENTERED,    /* entry, return and free by perf events */
 	DP_KERNEL_PROGRAM_RETURNED,
 	DP_KERNEL_PROGRAM_FREED,
+	DP_KERNEL_PROGRAM_GO_LINK, /* gopark and ready, by a link and by perf events */
+	DP_KERNEL_PROGRAM_GO,
 };
 
 enum dp_kernel_output {
 	DP_KERNEL_OUTPUT_HEAP,
 	DP_KERNEL_OUTPUT_WAIT,
 	DP_KERNEL_OUTPUT_PLAIN,
+	DP_KERNEL_OUTPUT_GO,
 	DP_KERNEL_N_OUTPUTS,
 };
 
@@ -72,6 +75,10 @@ int dp_kernel_programs_watch_waits(struct dp_kernel_programs *programs, uint32_t
  */
 int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot, uint64_t seed,
 			     uint64_t rate_bytes, uint32_t max_live, struct dp_error *err);
+
+/* Makes room for the goroutines that wait. Returns 0 or a negative errno with a sentence in @err. */
+int dp_kernel_programs_watch_go(struct dp_kernel_programs *programs, uint32_t slot,
+				struct dp_error *err);
 
 /* Returns 0 or a negative errno. */
 int dp_kernel_programs_configure(struct dp_kernel_programs *programs, uint32_t slot,

@@ -199,6 +199,7 @@ static const char *take_string(struct cursor *c)
 static int get_field(const struct cursor *raw, struct dp_raw_field field, uint64_t *ret)
 {
 	uint32_t narrow;
+	uint8_t byte;
 
 	if (field.size_bytes == 0) {
 		*ret = 0;
@@ -208,6 +209,11 @@ static int get_field(const struct cursor *raw, struct dp_raw_field field, uint64
 		return -EBADMSG;
 	if (field.size_bytes == sizeof(*ret)) {
 		memcpy(ret, raw->at + field.offset_bytes, sizeof(*ret));
+		return 0;
+	}
+	if (field.size_bytes == sizeof(byte)) {
+		memcpy(&byte, raw->at + field.offset_bytes, sizeof(byte));
+		*ret = byte;
 		return 0;
 	}
 	if (field.size_bytes != sizeof(narrow))
@@ -282,9 +288,38 @@ static void set_sample(struct dp_event *event, const struct parts *parts, uint64
 		event->waking.user.pending_sp = values[1];
 		event->waking.user.pending_return = values[2];
 		break;
+	case DP_EVENT_GO_PARK:
+	case DP_EVENT_GO_READY:
+		event->go.g = values[0];
+		event->go.reason = (uint32_t)values[1];
+		event->go.stack0 = values[2];
+		event->go.user = parts->user;
+		break;
+	case DP_EVENT_GO_WAIT:
+		event->go.g = values[0];
+		event->go.reason = (uint32_t)values[1];
+		event->go.n_frames = values[2];
+		event->go.delay_ns = values[3];
+		event->go.user = parts->user;
+		break;
 	default:
 		set_entry(event, parts, probe_avma, values, decided);
 	}
+}
+
+/* As many frames as the record says that there are must be in it. */
+static int set_frames(struct dp_event *event, const struct dp_raw_layout *layout,
+		      const struct cursor *raw)
+{
+	size_t offset_bytes = layout->frames.offset_bytes;
+
+	if (event->type != DP_EVENT_GO_WAIT)
+		return 0;
+	if (offset_bytes > raw->left ||
+	    event->go.n_frames > (raw->left - offset_bytes) / sizeof(uint64_t))
+		return -EBADMSG;
+	event->go.frames = raw->at + offset_bytes;
+	return 0;
 }
 
 static int parse_sample(const struct dp_record_layout *layout, struct cursor c,
@@ -312,7 +347,7 @@ static int parse_sample(const struct dp_record_layout *layout, struct cursor c,
 	event->time_ns = parts.time_ns;
 	event->id = parts.id;
 	set_sample(event, &parts, probe_avma, values, decided);
-	return 0;
+	return set_frames(event, raw, &parts.raw);
 }
 
 static int parse_mmap2(struct cursor *c, uint16_t misc, struct dp_event *event)

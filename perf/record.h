@@ -25,6 +25,9 @@ enum dp_event_type {
 	DP_EVENT_WAKING,       /* the thread woke another one */
 	DP_EVENT_RELEASE,      /* the thread ends another one's wait, which would be kept */
 	DP_EVENT_WAIT,	       /* a wait that is kept has ended */
+	DP_EVENT_GO_PARK,      /* a goroutine begins to wait */
+	DP_EVENT_GO_READY,     /* the thread ends a goroutine's wait */
+	DP_EVENT_GO_WAIT,      /* ... that is kept: in place of the two */
 };
 
 #define DP_BUILD_ID_MAX 20
@@ -114,6 +117,18 @@ struct dp_event {
 			uint64_t drawn_ns; /* what decided: up to its release, else all of it */
 			struct dp_user_state user;
 		} wait;
+		struct {
+			uint64_t g; /* address of the goroutine that waits */
+			uint32_t reason; /* the runtime's number; 0 for GO_READY */
+			uint64_t stack0; /* GO_PARK: the word at the stack pointer */
+			uint64_t delay_ns; /* GO_WAIT: how long it waited */
+			/* GO_WAIT: addresses that it returns to, leaf first; 8 bytes each, not
+			 * aligned. */
+			const uint8_t *frames;
+			size_t n_frames;
+			struct dp_user_state user; /* GO_PARK: its own; else of who ends the wait;
+						    * the callchain only */
+		} go;
 	};
 };
 
@@ -130,6 +145,10 @@ static inline const struct dp_user_state *dp_event_user(const struct dp_event *e
 		return &event->waking.user;
 	case DP_EVENT_WAIT:
 		return &event->wait.user;
+	case DP_EVENT_GO_PARK:
+	case DP_EVENT_GO_READY:
+	case DP_EVENT_GO_WAIT:
+		return &event->go.user;
 	default:
 		return NULL;
 	}
@@ -146,19 +165,21 @@ struct dp_raw_field {
 /* One tracepoint that samples may come from: its id and what it means. */
 struct dp_raw_layout {
 	uint16_t id;		   /* common_type */
-	enum dp_event_type type;   /* ALLOC_ENTRY, ALLOC_RETURN, FREE, FUTEX_*, WAKING, RELEASE or
-				      WAIT */
+	enum dp_event_type type;   /* ALLOC_ENTRY, ALLOC_RETURN, FREE, FUTEX_*, WAKING, RELEASE,
+				      WAIT or GO_* */
 	struct dp_raw_field probe; /* __probe_ip or __probe_func; size 0 if it is no probe */
 	/*
 	 * Entry: di si dx sp stack0 (free: di, sp). Return: retval dx sp. Futex enter: uaddr op
 	 * val; exit: ret. Waking: pid. Release: pid pending sp stack0. Wait: released
-	 * delay_ns drawn_ns pending sp stack0. Size 0: not there.
+	 * delay_ns drawn_ns pending sp stack0. Go park: g reason stack0; ready: g; wait: g reason
+	 * n_frames delay_ns. Size 0: not there.
 	 */
 	struct dp_raw_field fields[DP_N_RAW_FIELDS];
 	struct dp_raw_field decided; /* DP_KERNEL_* of an entry or a return (perf/kernel_abi.h) */
+	struct dp_raw_field frames;  /* of a Go wait: where they begin */
 };
 
-#define DP_MAX_RAW_LAYOUTS 8
+#define DP_MAX_RAW_LAYOUTS 10
 
 struct dp_record_layout {
 	struct dp_raw_layout raw[DP_MAX_RAW_LAYOUTS];

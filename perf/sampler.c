@@ -178,11 +178,14 @@ static int open_preferred(struct dp_sampler *sampler, struct dp_error *err)
 /* Without frees nothing would ever leave what is in use. */
 static int check_sites(const struct dp_sampler_options *options, struct dp_error *err)
 {
-	size_t n_frees = 0;
+	size_t n_frees = 0, n_go = 0, n_heap;
 
-	for (size_t i = 0; i < options->n_sites; i++)
+	for (size_t i = 0; i < options->n_sites; i++) {
 		n_frees += options->sites[i].kind == DP_KERNEL_FREE;
-	if (options->n_sites == 0 || (n_frees > 0 && n_frees < options->n_sites))
+		n_go += dp_kernel_kind_is_go(options->sites[i].kind) != 0;
+	}
+	n_heap = options->n_sites - n_go;
+	if (n_heap == 0 || (n_frees > 0 && n_frees < n_heap))
 		return 0;
 	return dp_error_set(err, -ENOENT, "pid %d: no function to probe (%s)", options->pid,
 			    n_frees == 0 ? "free" : "entry");
@@ -303,6 +306,9 @@ static bool account(struct dp_sampler *sampler, const struct dp_event *event)
 	case DP_EVENT_WAKING:
 	case DP_EVENT_RELEASE:
 	case DP_EVENT_WAIT:
+	case DP_EVENT_GO_PARK:
+	case DP_EVENT_GO_READY:
+	case DP_EVENT_GO_WAIT:
 		if (sampler->direct && dp_direct_is_duplicate(sampler->direct, event)) {
 			sampler->stats.n_duplicates++;
 			sampler->stats.n_entry_duplicates += event->type == DP_EVENT_ALLOC_ENTRY;
@@ -367,9 +373,10 @@ static void count_kernel(const struct dp_sampler *sampler, struct dp_sampler_sta
 	n_entries_out = counts->n_entries - counts->n_nested - counts->n_overflowed -
 			counts->n_skipped - counts->n_no_room;
 	stats->n_hits =
-		n_entries_out + counts->n_returns_out + counts->n_frees_out + counts->n_waits_out;
+		n_entries_out + counts->n_returns_out + counts->n_frees_out + counts->n_waits_out +
+		counts->n_go_kept + counts->n_go_kept_lost;
 	stats->n_hits_lost = counts->n_entry_lost + counts->n_return_lost + counts->n_free_lost +
-			     counts->n_waits_lost;
+			     counts->n_waits_lost + counts->n_go_kept_lost;
 	stats->n_entry_hits = counts->n_entries;
 	stats->n_entry_lost = counts->n_entry_lost;
 	stats->n_return_hits = counts->n_returns;

@@ -35,7 +35,8 @@ enum dp_sampler_mode {
 struct dp_probe_site {
 	int fd; /* the file that holds the code; needed until dp_sampler_close() */
 	uint64_t file_off;
-	enum dp_kernel_kind kind; /* DP_KERNEL_FREE: entry only, no callchain */
+	enum dp_kernel_kind kind; /* DP_KERNEL_FREE: entry only, no callchain; DP_KERNEL_GO_*: entry
+				   * only, with the callchain */
 	int8_t i_size, i_count, i_pointer;
 };
 
@@ -46,8 +47,13 @@ struct dp_sampler_options {
 	uint64_t block_rate_ns;	  /* at least 1 */
 	uint64_t seed;		  /* of its generators */
 	const struct dp_probe_site
-		*sites;	      /* allocation functions and frees, at least one of each … */
-	size_t n_sites;	      /* … or none: no heap events */
+		*sites;	      /* allocation functions and frees, at least one of each or none (no
+			       * heap events); and a Go runtime's */
+	size_t n_sites;
+	struct dp_go_park_options {
+		uint64_t reasons; /* bit: of a wait reason that counts, by the runtime's number */
+		uint32_t g_pc_offset, g_bp_offset; /* in a g: sched.pc and sched.bp */
+	} go; /* with sites of DP_KERNEL_GO_PARK and DP_KERNEL_GO_READY */
 	bool without_returns; /* only entries of allocation functions: no returns, no frees */
 	bool contention;  /* futex calls and wake-ups too, with registers and a copy of the stack */
 	bool heap_stacks; /* allocations come with these too, instead of the callchain alone */

@@ -22,11 +22,16 @@ enum dp_sort {
 			     * (EAGAIN): no stack is wanted */
 	DP_SORT_FUTEX_EXIT,
 	DP_SORT_FUTEX_ENTER,
+	DP_SORT_GO_READY,
+	DP_SORT_GO_PARK,
 	DP_N_SORTS
 };
 
 /* Whether @options ask for it. */
 bool dp_sort_is_wanted(enum dp_sort sort, const struct dp_sampler_options *options);
+
+/* What DP_SORT_GO_PARK is filtered by; room for all 64 reasons. */
+#define DP_SORT_FILTER_BYTES 1024
 
 /* Whether its samples bring a copy of the stack. */
 bool dp_sort_has_stack(enum dp_sort sort, const struct dp_sampler_options *options);
@@ -35,10 +40,11 @@ bool dp_sort_has_stack(enum dp_sort sort, const struct dp_sampler_options *optio
  * Defines the sort's probe, if it is one, on every site, and says how its events are opened and
  * read.
  *
- * @ret_layout: not set for the sideband. Returns 0 or a negative errno with a sentence in @err.
+ * @filter: DP_SORT_FILTER_BYTES of room for a filter that @ret may point at. @ret_layout: not set
+ * for the sideband. Returns 0 or a negative errno with a sentence in @err.
  */
 int dp_sort_define(enum dp_sort sort, struct dp_tracefs *tracefs,
-		   const struct dp_sampler_options *options, struct dp_event_spec *ret,
+		   const struct dp_sampler_options *options, char *filter, struct dp_event_spec *ret,
 		   struct dp_raw_layout *ret_layout, struct dp_error *err);
 
 #endif
