@@ -782,8 +782,7 @@ static __always_inline void fill_go_frames(const struct dp_kernel_config *config
 			break;
 		record->frames[i] = frame.pc;
 		n = i + 1;
-		if (!frame.bp ||
-		    bpf_probe_read_user(&frame, sizeof(frame), (void *)frame.bp) != 0)
+		if (!frame.bp || bpf_probe_read_user(&frame, sizeof(frame), (void *)frame.bp) != 0)
 			break;
 	}
 	record->n_frames = n;
@@ -834,8 +833,8 @@ static __always_inline void ready(struct pt_regs *ctx, const struct probe *probe
 	reason = parked->reason;
 	bpf_map_delete_elem(goroutines, &g);
 	count(counts, n_go_waits);
-	if (delay_ns > times_fraction(probe->config->block_rate_ns,
-				      (__u32)(next_random(probe->cpu) >> 32)))
+	if (delay_ns >
+	    times_fraction(probe->config->block_rate_ns, (__u32)(next_random(probe->cpu) >> 32)))
 		put_go_wait(ctx, probe, g, reason, delay_ns);
 }
 

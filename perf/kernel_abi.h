@@ -59,10 +59,10 @@ struct dp_kernel_config {
 	__u64 rate_ln2_fixed; /* heap rate in bytes times ln 2, in units of 2^-16 */
 	__u64 block_rate_ns;
 	__u32 contention;
-	__u32 generation; /* of the slot: what it remembers of an earlier process is void */
-	__u32 traps_all;  /* returns are trapped whatever the programs answer */
+	__u32 generation;   /* of the slot: what it remembers of an earlier process is void */
+	__u32 traps_all;    /* returns are trapped whatever the programs answer */
 	__u32 go_pc_offset; /* in a goroutine: where it goes on, and its frame pointer then */
-	__u64 go_reasons; /* bit: of a wait reason that counts */
+	__u64 go_reasons;   /* bit: of a wait reason that counts */
 	__u32 go_bp_offset;
 	__u32 pad;
 };

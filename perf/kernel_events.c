@@ -76,9 +76,8 @@ static int add_probe(struct dp_kernel_events *events, const struct dp_kernel_pro
 		     bool is_return, pid_t tid, struct dp_error *err)
 {
 	const struct dp_probe_site *site = &options->sites[i];
-	enum dp_kernel_program program = dp_kernel_kind_is_go(site->kind)
-						 ? DP_KERNEL_PROGRAM_GO
-					 : site->kind == DP_KERNEL_FREE ? DP_KERNEL_PROGRAM_FREED
+	enum dp_kernel_program program = dp_kernel_kind_is_go(site->kind) ? DP_KERNEL_PROGRAM_GO
+					 : site->kind == DP_KERNEL_FREE	  ? DP_KERNEL_PROGRAM_FREED
 					 : is_return ? DP_KERNEL_PROGRAM_RETURNED
 						     : DP_KERNEL_PROGRAM_ENTERED;
 	char name[32];

@@ -76,7 +76,8 @@ int dp_kernel_programs_watch_waits(struct dp_kernel_programs *programs, uint32_t
 int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot, uint64_t seed,
 			     uint64_t rate_bytes, uint32_t max_live, struct dp_error *err);
 
-/* Makes room for the goroutines that wait. Returns 0 or a negative errno with a sentence in @err. */
+/* Makes room for the goroutines that wait. Returns 0 or a negative errno with a sentence in @err.
+ */
 int dp_kernel_programs_watch_go(struct dp_kernel_programs *programs, uint32_t slot,
 				struct dp_error *err);
 

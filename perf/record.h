@@ -118,9 +118,9 @@ struct dp_event {
 			struct dp_user_state user;
 		} wait;
 		struct {
-			uint64_t g; /* address of the goroutine that waits */
-			uint32_t reason; /* the runtime's number; 0 for GO_READY */
-			uint64_t stack0; /* GO_PARK: the word at the stack pointer */
+			uint64_t g;	   /* address of the goroutine that waits */
+			uint32_t reason;   /* the runtime's number; 0 for GO_READY */
+			uint64_t stack0;   /* GO_PARK: the word at the stack pointer */
 			uint64_t delay_ns; /* GO_WAIT: how long it waited */
 			/* GO_WAIT: addresses that it returns to, leaf first; 8 bytes each, not
 			 * aligned. */

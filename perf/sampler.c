@@ -372,9 +372,8 @@ static void count_kernel(const struct dp_sampler *sampler, struct dp_sampler_sta
 	dp_kernel_count(sampler->kernel, counts);
 	n_entries_out = counts->n_entries - counts->n_nested - counts->n_overflowed -
 			counts->n_skipped - counts->n_no_room;
-	stats->n_hits =
-		n_entries_out + counts->n_returns_out + counts->n_frees_out + counts->n_waits_out +
-		counts->n_go_kept + counts->n_go_kept_lost;
+	stats->n_hits = n_entries_out + counts->n_returns_out + counts->n_frees_out +
+			counts->n_waits_out + counts->n_go_kept + counts->n_go_kept_lost;
 	stats->n_hits_lost = counts->n_entry_lost + counts->n_return_lost + counts->n_free_lost +
 			     counts->n_waits_lost + counts->n_go_kept_lost;
 	stats->n_entry_hits = counts->n_entries;

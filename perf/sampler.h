@@ -46,14 +46,13 @@ struct dp_sampler_options {
 	uint64_t heap_rate_bytes; /* for the kernel sampler, and the next two; at least 1 */
 	uint64_t block_rate_ns;	  /* at least 1 */
 	uint64_t seed;		  /* of its generators */
-	const struct dp_probe_site
-		*sites;	      /* allocation functions and frees, at least one of each or none (no
-			       * heap events); and a Go runtime's */
+	const struct dp_probe_site *sites; /* allocation functions and frees, at least one of each
+					    * or none (no heap events); and a Go runtime's */
 	size_t n_sites;
 	struct dp_go_park_options {
 		uint64_t reasons; /* bit: of a wait reason that counts, by the runtime's number */
 		uint32_t g_pc_offset, g_bp_offset; /* in a g: sched.pc and sched.bp */
-	} go; /* with sites of DP_KERNEL_GO_PARK and DP_KERNEL_GO_READY */
+	} go;		      /* with sites of DP_KERNEL_GO_PARK and DP_KERNEL_GO_READY */
 	bool without_returns; /* only entries of allocation functions: no returns, no frees */
 	bool contention;  /* futex calls and wake-ups too, with registers and a copy of the stack */
 	bool heap_stacks; /* allocations come with these too, instead of the callchain alone */

@@ -136,8 +136,9 @@ static const char *write_filter(uint64_t reasons, char *filter)
 }
 
 int dp_sort_define(enum dp_sort sort, struct dp_tracefs *tracefs,
-		   const struct dp_sampler_options *options, char *filter, struct dp_event_spec *ret,
-		   struct dp_raw_layout *ret_layout, struct dp_error *err)
+		   const struct dp_sampler_options *options, char *filter,
+		   struct dp_event_spec *ret, struct dp_raw_layout *ret_layout,
+		   struct dp_error *err)
 {
 	const struct trace_event *event = &trace_events[sort];
 	const bool has_stack = dp_sort_has_stack(sort, options);

@@ -44,7 +44,8 @@ bool dp_sort_has_stack(enum dp_sort sort, const struct dp_sampler_options *optio
  * for the sideband. Returns 0 or a negative errno with a sentence in @err.
  */
 int dp_sort_define(enum dp_sort sort, struct dp_tracefs *tracefs,
-		   const struct dp_sampler_options *options, char *filter, struct dp_event_spec *ret,
-		   struct dp_raw_layout *ret_layout, struct dp_error *err);
+		   const struct dp_sampler_options *options, char *filter,
+		   struct dp_event_spec *ret, struct dp_raw_layout *ret_layout,
+		   struct dp_error *err);
 
 #endif

@@ -3,13 +3,13 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 
 #include "perf/futex_rules.h"
 #include "src/base/array.h"
 #include "src/base/map.h"
 #include "src/base/random.h"
+#include "src/wait_rows.h"
 
 /*
  * The hard idea: what ended a wait is known only when it returns. A waking may be spurious (a late
@@ -47,19 +47,6 @@ struct call {
 	uint32_t releaser_stack;   /* if a wait of that delay is kept */
 };
 
-struct row {
-	uint32_t stack;
-	enum dp_wait_kind kind;
-	double contentions;
-	uint64_t delay_ns;
-};
-
-struct table {
-	struct row *rows;
-	size_t n, capacity;
-	struct dp_map positions; /* stack and kind to index into rows */
-};
-
 struct dp_contention {
 	struct dp_contention_options options;
 	dp_contention_stack_fn *stack;
@@ -69,7 +56,7 @@ struct dp_contention {
 	size_t n_calls, calls_capacity;
 	struct dp_map positions; /* tid to index into calls */
 	struct dp_map releases;	 /* decided by the kernel: tid to the stack that ended its wait */
-	struct table block, mutex;
+	struct dp_wait_rows block, mutex;
 	double lock_ended_otherwise;
 	struct dp_contention_stats stats;
 };
@@ -99,10 +86,8 @@ void dp_contention_free(struct dp_contention *contention)
 	free(contention->calls);
 	dp_map_clear(&contention->positions);
 	dp_map_clear(&contention->releases);
-	free(contention->block.rows);
-	dp_map_clear(&contention->block.positions);
-	free(contention->mutex.rows);
-	dp_map_clear(&contention->mutex.positions);
+	dp_wait_rows_clear(&contention->block);
+	dp_wait_rows_clear(&contention->mutex);
 	free(contention);
 }
 
@@ -209,39 +194,6 @@ static void waking(struct dp_contention *contention, const struct dp_event *even
 		wait->releaser_stack = contention->stack(contention->context, event, NULL);
 }
 
-/* The row of (@stack, @kind), made if it is not there. Valid until the next call on @table. */
-static int get_row(struct table *table, uint32_t stack, enum dp_wait_kind kind, struct row **ret)
-{
-	uint64_t key = (uint64_t)stack * DP_N_WAIT_KINDS + kind;
-	uint64_t position;
-	int r;
-
-	if (!dp_map_get(&table->positions, key, &position)) {
-		position = table->n;
-		r = dp_array_reserve((void **)&table->rows, &table->capacity, table->n + 1,
-				     sizeof(*table->rows));
-		if (r == 0)
-			r = dp_map_set(&table->positions, key, position);
-		if (r < 0)
-			return -ENOMEM;
-		table->rows[table->n++] = (struct row){.stack = stack, .kind = kind};
-	}
-	*ret = &table->rows[position];
-	return 0;
-}
-
-static uint64_t round_to_u63(double x)
-{
-	return x < 0x1p63 ? (uint64_t)round(x) : INT64_MAX;
-}
-
-static void add_to_row(struct row *row, double contentions, uint64_t delay_ns)
-{
-	row->contentions += contentions;
-	if (__builtin_add_overflow(row->delay_ns, delay_ns, &row->delay_ns))
-		row->delay_ns = UINT64_MAX;
-}
-
 /* A wait that is kept. */
 struct kept {
 	uint64_t drawn_ns; /* the delay that it was kept for, up to its release */
@@ -258,23 +210,23 @@ static int count_wait(struct dp_contention *contention, const struct dp_event *e
 	uint64_t rate_ns = contention->options.rate_ns;
 	double contentions =
 		kept->drawn_ns >= rate_ns ? 1 : (double)rate_ns / (double)kept->drawn_ns;
-	uint64_t scaled_ns = round_to_u63((double)kept->delay_ns * contentions);
+	uint64_t scaled_ns = dp_wait_round((double)kept->delay_ns * contentions);
 	enum dp_wait_kind kind = DP_WAIT_FUTEX;
 	uint32_t stack = contention->stack(contention->context, event, &kind);
-	struct row *waiter, *releaser = NULL;
+	struct dp_wait_row *waiter, *releaser = NULL;
 	int r;
 
-	r = get_row(&contention->block, stack, kind, &waiter);
+	r = dp_wait_rows_get(&contention->block, stack, kind, &waiter);
 	if (r == 0 && kept->released && dp_wait_kind_is_lock(kind))
-		r = get_row(&contention->mutex, kept->releaser_stack, 0, &releaser);
+		r = dp_wait_rows_get(&contention->mutex, kept->releaser_stack, 0, &releaser);
 	if (r < 0)
 		return r;
-	add_to_row(waiter, contentions, scaled_ns);
+	dp_wait_row_add(waiter, contentions, scaled_ns);
 	if (releaser)
-		add_to_row(releaser, contentions, scaled_ns);
+		dp_wait_row_add(releaser, contentions, scaled_ns);
 	else if (dp_wait_kind_is_lock(kind))
 		contention->lock_ended_otherwise += contentions;
-	contention->stats.n_lock_ended_otherwise = round_to_u63(contention->lock_ended_otherwise);
+	contention->stats.n_lock_ended_otherwise = dp_wait_round(contention->lock_ended_otherwise);
 	contention->stats.n_kept++;
 	return 0;
 }
@@ -387,33 +339,14 @@ size_t dp_contention_pending(const struct dp_contention *contention)
 	return contention->n_calls;
 }
 
-static int feed(const struct table *table, struct dp_delta *delta)
-{
-	for (size_t i = 0; i < table->n; i++) {
-		const struct row *row = &table->rows[i];
-		int64_t values[DP_DELTA_MAX_VALUES];
-		int r;
-
-		if (row->delay_ns == 0)
-			continue;
-		values[0] = (int64_t)round_to_u63(row->contentions);
-		values[1] = row->delay_ns > INT64_MAX ? INT64_MAX : (int64_t)row->delay_ns;
-		r = dp_delta_add(delta, row->stack, row->kind, values);
-		/* The delta counts what is beyond its bound; the rows that it knows must come. */
-		if (r < 0 && r != -ENOSPC)
-			return r;
-	}
-	return 0;
-}
-
 int dp_contention_feed_block(const struct dp_contention *contention, struct dp_delta *delta)
 {
-	return feed(&contention->block, delta);
+	return dp_wait_rows_feed(&contention->block, delta);
 }
 
 int dp_contention_feed_mutex(const struct dp_contention *contention, struct dp_delta *delta)
 {
-	return feed(&contention->mutex, delta);
+	return dp_wait_rows_feed(&contention->mutex, delta);
 }
 
 const struct dp_contention_stats *dp_contention_get_stats(const struct dp_contention *contention)

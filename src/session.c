@@ -111,6 +111,9 @@ static int take_event(struct dp_session *session, const struct dp_event *event)
 		take_gap(session);
 		return 0;
 	case DP_EVENT_FORK:
+	case DP_EVENT_GO_PARK:
+	case DP_EVENT_GO_READY:
+	case DP_EVENT_GO_WAIT:
 		return 0;
 	}
 	return 0;
