@@ -95,11 +95,12 @@ static void put_id(struct writer *w)
 
 static void put_callchain(struct writer *w)
 {
-	size_t n = w->event->type == DP_EVENT_ALLOC_ENTRY ? w->event->entry.user.n_callchain : 0;
+	const struct dp_user_state *user = dp_event_user(w->event);
+	size_t n = user ? user->n_callchain : 0;
 
 	put_u64(w, n);
 	if (n > 0)
-		put(w, w->event->entry.user.callchain, n * sizeof(uint64_t));
+		put(w, user->callchain, n * sizeof(uint64_t));
 }
 
 static const struct dp_raw_layout *find_layout(const struct writer *w)
@@ -151,6 +152,18 @@ static uint64_t get_values(const struct dp_event *event, uint64_t *values)
 	case DP_EVENT_WAKING:
 		values[0] = event->waking.wakee_tid;
 		return 0;
+	case DP_EVENT_GO_PARK:
+	case DP_EVENT_GO_READY:
+		values[0] = event->go.g;
+		values[1] = event->go.reason;
+		values[2] = event->go.stack0;
+		return 0;
+	case DP_EVENT_GO_WAIT:
+		values[0] = event->go.g;
+		values[1] = event->go.reason;
+		values[2] = event->go.n_frames;
+		values[3] = event->go.delay_ns;
+		return 0;
 	default:
 		memcpy(values, event->entry.args, sizeof(event->entry.args));
 		values[3] = event->entry.sp;
@@ -163,7 +176,7 @@ static void put_raw(struct writer *w)
 {
 	const struct dp_raw_layout *layout = find_layout(w);
 	const struct dp_event *event = w->event;
-	uint8_t raw[256] = {0};
+	uint8_t raw[2048] = {0};
 	size_t n_bytes = RAW_HEADER_BYTES;
 	uint64_t values[DP_N_RAW_FIELDS] = {0};
 	uint64_t probe_avma = get_values(event, values);
@@ -174,6 +187,11 @@ static void put_raw(struct writer *w)
 	for (size_t i = 0; i < DP_N_RAW_FIELDS; i++)
 		set_field(raw, &n_bytes, layout->fields[i], values[i]);
 	n_bytes += unread_bytes(event->type);
+	if (event->type == DP_EVENT_GO_WAIT && event->go.n_frames > 0) {
+		memcpy(raw + layout->frames.offset_bytes, event->go.frames,
+		       event->go.n_frames * sizeof(uint64_t));
+		n_bytes = layout->frames.offset_bytes + event->go.n_frames * sizeof(uint64_t);
+	}
 	n_bytes += -(n_bytes + sizeof(uint32_t)) % 8; /* the kernel counts the filling too */
 	put_u32(w, (uint32_t)n_bytes);
 	put(w, raw, n_bytes);
