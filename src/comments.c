@@ -117,19 +117,21 @@ static int add_heap_totals(struct dp_pprof *profile, const struct dp_session_sta
 	return r;
 }
 
+static int add_block_rate(struct dp_pprof *profile, uint64_t rate_ns)
+{
+	if (rate_ns <= 1)
+		return add(profile, "block rate: 1 ns (every wait)");
+	return add(profile,
+		   "block rate: %llu ns (shorter waits sampled by duration, values scaled)",
+		   N(rate_ns));
+}
+
 static int add_contention_settings(struct dp_pprof *profile, const struct dp_session *session,
 				   const struct dp_session_stats *now)
 {
-	uint64_t rate_ns = dp_session_options(session)->block_rate_ns;
 	int r = add_stack_source(profile, now, true);
 
-	if (r == 0 && rate_ns <= 1)
-		r = add(profile, "block rate: 1 ns (every wait)");
-	else if (r == 0)
-		r = add(profile,
-			"block rate: %llu ns (shorter waits sampled by duration, values scaled)",
-			N(rate_ns));
-	return r;
+	return r == 0 ? add_block_rate(profile, dp_session_options(session)->block_rate_ns) : r;
 }
 
 static int add_waits(struct dp_pprof *profile, const struct dp_session_stats *before,
@@ -335,6 +337,35 @@ static int add_go(struct dp_pprof *profile, enum dp_kind kind, const struct dp_s
 	return r;
 }
 
+/* Goroutines' waits, seen from probes. */
+static int add_go_waits(struct dp_pprof *profile, const struct dp_session *session,
+			const struct dp_session_stats *before, const struct dp_session_stats *now)
+{
+	uint64_t rate_ns = dp_session_options(session)->block_rate_ns;
+	const struct dp_kernel_counts *kernel = &now->sampler.kernel;
+	int r = add(profile,
+		    "source: probes on runtime.gopark and runtime.ready of %s, as the program has "
+		    "this profile off",
+		    dp_session_go_runtime(session)->version);
+
+	if (r == 0)
+		r = add(profile, "stack source: frame pointers, which Go code keeps");
+	if (r == 0)
+		r = add_block_rate(profile, rate_ns);
+	if (r == 0)
+		r = add(profile,
+			"goroutine waits: ended %llu, sampled %llu, skipped %llu, lost %llu, "
+			"internal %llu, forgotten %llu, noroom %llu, stacks cut %llu",
+			GREW(go_waits.n_waits), GREW(go_waits.n_kept), GREW(go_waits.n_skipped),
+			N(kernel->n_go_kept_lost - before->sampler.kernel.n_go_kept_lost),
+			GREW(go_waits.n_internal), GREW(go_waits.n_forgotten),
+			GREW(go_waits.n_no_room), GREW(go_waits.n_truncated));
+	if (r == 0)
+		r = add(profile, "locks whose release was not found: %llu (in block, not in mutex)",
+			GREW(go_waits.n_locks_otherwise));
+	return r;
+}
+
 int dp_comments_add(struct dp_pprof *profile, enum dp_kind kind, const struct dp_session *session,
 		    const struct dp_session_stats *before, const struct dp_session_stats *now,
 		    const struct dp_report_counts *counts)
@@ -347,9 +378,11 @@ int dp_comments_add(struct dp_pprof *profile, enum dp_kind kind, const struct dp
 	r = add_settings(profile, session);
 	if (r == 0 && heap)
 		r = add_heap(profile, session, before, now);
-	if (r == 0 && !heap)
+	if (r == 0 && !heap && dp_session_go_runtime(session))
+		r = add_go_waits(profile, session, before, now);
+	else if (r == 0 && !heap)
 		r = add_contention(profile, session, before, now);
-	if (r == 0)
+	if (r == 0 && (heap || !dp_session_go_runtime(session)))
 		r = add_unwinding(profile, before, now);
 	if (r == 0)
 		r = add_records(profile, before, now, counts);

@@ -398,16 +398,16 @@ static void run_get_stats(struct deltaprof *process, void *argument)
 	dp_session_get_stats(process->session, &stats);
 	dp_session_get_size(process->session, &n_threads, &n_fds);
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
-	*ret = (struct deltaprof_stats){.n_events = stats.sampler.n_delivered,
-					.n_lost = count_lost(&stats.sampler),
-					.n_allocations = stats.heap.n_seen,
-					.n_allocations_sampled = stats.heap.n_sampled,
-					.n_waits = stats.contention.n_waits,
-					.n_waits_sampled = stats.contention.n_kept,
-					.n_threads = n_threads,
-					.n_fds = n_fds,
-					.cpu_ns = (uint64_t)cpu.tv_sec * 1000000000 +
-						  (uint64_t)cpu.tv_nsec};
+	*ret = (struct deltaprof_stats){
+		.n_events = stats.sampler.n_delivered,
+		.n_lost = count_lost(&stats.sampler),
+		.n_allocations = stats.heap.n_seen,
+		.n_allocations_sampled = stats.heap.n_sampled,
+		.n_waits = stats.contention.n_waits + stats.go_waits.n_waits,
+		.n_waits_sampled = stats.contention.n_kept + stats.go_waits.n_kept,
+		.n_threads = n_threads,
+		.n_fds = n_fds,
+		.cpu_ns = (uint64_t)cpu.tv_sec * 1000000000 + (uint64_t)cpu.tv_nsec};
 }
 
 void deltaprof_get_stats(struct deltaprof *process, struct deltaprof_stats *ret)

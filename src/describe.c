@@ -54,6 +54,11 @@ static void describe_go(const struct dp_session *session, const struct dp_sessio
 		if (dp_session_has(session, kinds[i]) && dp_session_go_source(session, kinds[i]))
 			say(describe, "%s: read from the runtime, %llu stacks so far", names[i],
 			    (unsigned long long)stats->go.lists[i].n_buckets);
+		else if (dp_session_has(session, kinds[i]) && !dp_session_why_no_go_waits(session))
+			say(describe,
+			    "%s: probes on runtime.gopark and runtime.ready, as the program has "
+			    "this profile off",
+			    names[i]);
 	}
 }
 
@@ -93,6 +98,9 @@ static void describe_go_limits(const struct dp_session *session,
 {
 	const struct dp_go_rates *rates = &stats->go.rates;
 
+	if (dp_session_why_no_go_waits(session))
+		say(describe, "its block and mutex profiles stay empty: %s",
+		    dp_session_why_no_go_waits(session));
 	if (!dp_session_has(session, DP_KIND_HEAP))
 		return;
 	if (rates->heap_disabled)

@@ -205,12 +205,18 @@ int dp_profiler_collect(struct dp_profiler *profiler, uint64_t cut_ns)
 	return r;
 }
 
+/* Whether its stacks are those of goroutines. */
+static bool is_of_go_code(const struct dp_profiler *profiler)
+{
+	return dp_session_go_runtime(profiler->session) && profiler->kind != DP_KIND_CHEAP;
+}
+
 /* As Go's own tools trim the stacks of a heap: by the version that made them. */
 static enum dp_go_trim choose_trim(const struct dp_profiler *profiler)
 {
 	if (!is_heap(profiler->kind))
 		return DP_GO_TRIM_NOTHING;
-	return dp_go_source_runtime(profiler->go)->layout.trims_internal_runtime
+	return dp_session_go_runtime(profiler->session)->layout.trims_internal_runtime
 		       ? DP_GO_TRIM_INTERNAL_RUNTIME
 		       : DP_GO_TRIM_RUNTIME;
 }
@@ -220,7 +226,7 @@ static void choose_labels(const struct dp_profiler *profiler, struct dp_report_s
 {
 	if (profiler->go && is_heap(profiler->kind)) {
 		source->label_key = "bytes";
-	} else if (!profiler->go && profiler->kind == DP_KIND_BLOCK) {
+	} else if (!is_of_go_code(profiler) && profiler->kind == DP_KIND_BLOCK) {
 		source->label_key = "wait";
 		source->label_text = wait_label;
 	}
@@ -235,8 +241,8 @@ static int fill(struct dp_profiler *profiler, struct dp_pprof *profile)
 	choose_labels(profiler, &source);
 	if (profiler->go || !is_heap(profiler->kind))
 		source.probes = NULL;
-	source.is_go = profiler->go != NULL;
-	if (profiler->go)
+	source.is_go = is_of_go_code(profiler);
+	if (source.is_go)
 		source.go_trim = choose_trim(profiler);
 	r = dp_report_rows(profile, &source, &profiler->stacks, profiler->rows, profiler->n_rows,
 			   &counts);

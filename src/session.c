@@ -80,6 +80,8 @@ static void take_gap(struct dp_session *session)
 		dp_pairing_gap(session->pairing);
 	if (session->contention)
 		dp_contention_gap(session->contention);
+	if (session->go_watch.waits)
+		dp_go_waits_gap(session->go_watch.waits);
 }
 
 static int take_event(struct dp_session *session, const struct dp_event *event)
@@ -110,10 +112,11 @@ static int take_event(struct dp_session *session, const struct dp_event *event)
 	case DP_EVENT_LOST:
 		take_gap(session);
 		return 0;
-	case DP_EVENT_FORK:
 	case DP_EVENT_GO_PARK:
 	case DP_EVENT_GO_READY:
 	case DP_EVENT_GO_WAIT:
+		return dp_go_waits_event(session->go_watch.waits, event);
+	case DP_EVENT_FORK:
 		return 0;
 	}
 	return 0;
@@ -234,6 +237,13 @@ const struct dp_go_source *dp_session_go_source(const struct dp_session *session
 	return session->go;
 }
 
+const char *dp_session_why_no_go_waits(const struct dp_session *session)
+{
+	const char *text = session->why_no_go_waits.text;
+
+	return session->go && text[0] ? text : NULL;
+}
+
 const struct dp_go_runtime *dp_session_go_runtime(const struct dp_session *session)
 {
 	return session->go ? dp_go_source_runtime(session->go) : NULL;
@@ -249,18 +259,31 @@ struct dp_delta_spec dp_session_delta_spec(const struct dp_session *session, enu
 	return dp_contention_delta_spec(max_rows);
 }
 
+static int feed_go_waits(const struct dp_session *session, enum dp_kind kind,
+			 struct dp_delta *delta)
+{
+	const struct dp_go_waits *waits = session->go_watch.waits;
+
+	if (!waits)
+		return 0;
+	return kind == DP_KIND_BLOCK ? dp_go_waits_feed_block(waits, delta)
+				     : dp_go_waits_feed_mutex(waits, delta);
+}
+
 int dp_session_feed(struct dp_session *session, enum dp_kind kind, struct dp_delta *delta)
 {
 	if (dp_session_go_source(session, kind))
 		return dp_go_source_feed(session->go, go_list(kind), delta);
+	if (session->go && kind != DP_KIND_CHEAP)
+		return feed_go_waits(session, kind, delta);
 	switch (kind) {
 	case DP_KIND_HEAP:
 	case DP_KIND_CHEAP:
 		return dp_heap_feed(session->heap, delta);
 	case DP_KIND_BLOCK:
-		return session->go ? 0 : dp_contention_feed_block(session->contention, delta);
+		return dp_contention_feed_block(session->contention, delta);
 	case DP_KIND_MUTEX:
-		return session->go ? 0 : dp_contention_feed_mutex(session->contention, delta);
+		return dp_contention_feed_mutex(session->contention, delta);
 	}
 	return -EINVAL;
 }
@@ -273,6 +296,16 @@ const struct dp_stacks *dp_session_stacks(const struct dp_session *session)
 const struct dp_report_source *dp_session_source(const struct dp_session *session)
 {
 	return &session->source;
+}
+
+/* The same of goroutines. */
+static void add_decided_go(const struct dp_kernel_counts *kernel, struct dp_go_waits_stats *ret)
+{
+	ret->n_parks += kernel->n_go_parks - kernel->n_go_other;
+	ret->n_waits += kernel->n_go_waits;
+	ret->n_skipped += kernel->n_go_waits - kernel->n_go_kept;
+	ret->n_forgotten += kernel->n_go_forgotten;
+	ret->n_no_room += kernel->n_go_no_room;
 }
 
 /* What the kernel decided without telling of it joins what was counted here. */
@@ -314,6 +347,10 @@ void dp_session_get_stats(struct dp_session *session, struct dp_session_stats *r
 	}
 	if (session->contention)
 		ret->contention = *dp_contention_get_stats(session->contention);
+	if (session->go_watch.waits) {
+		ret->go_waits = *dp_go_waits_get_stats(session->go_watch.waits);
+		add_decided_go(&ret->sampler.kernel, &ret->go_waits);
+	}
 	add_decided(&ret->sampler.kernel, ret);
 	dp_unwinder_get_stats(session->unwinder, &ret->unwind);
 	ret->unwound_heap = session->interner.heap;

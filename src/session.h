@@ -13,6 +13,7 @@
 #include "src/contention.h"
 #include "src/go_rates.h"
 #include "src/go_source.h"
+#include "src/go_waits.h"
 #include "src/heap.h"
 #include "src/pairing.h"
 #include "src/probes.h"
@@ -69,6 +70,7 @@ struct dp_session_stats {
 	struct dp_heap_stats heap;
 	struct dp_contention_stats contention;
 	struct dp_go_source_stats go; /* zeros: it is no Go program */
+	struct dp_go_waits_stats go_waits;
 	struct dp_unwind_counts unwound_heap, unwound_waits;
 	struct dp_unwind_stats unwind; /* both */
 	uint32_t stack_bytes;	       /* copied of each stack now */
@@ -148,6 +150,9 @@ int dp_session_feed(struct dp_session *session, enum dp_kind kind, struct dp_del
  */
 const struct dp_go_source *dp_session_go_source(const struct dp_session *session,
 						enum dp_kind kind);
+
+/* Why a Go program's waits that its runtime keeps no profile of cannot be seen; NULL: they can. */
+const char *dp_session_why_no_go_waits(const struct dp_session *session);
 
 /* The Go program's runtime; NULL: it is none. Borrowed. */
 const struct dp_go_runtime *dp_session_go_runtime(const struct dp_session *session);

@@ -92,6 +92,27 @@ static int open_tables(struct dp_session *session)
 	return r;
 }
 
+/*
+ * Of waits that a Go program's runtime keeps no profile of. A program that they cannot be seen in
+ * has its other profiles all the same.
+ */
+static int open_go_waits(struct dp_session *session)
+{
+	const struct dp_session_options *options = &session->options;
+	int r;
+
+	if (dp_go_source_has(session->go, DP_GO_BLOCK) &&
+	    dp_go_source_has(session->go, DP_GO_MUTEX))
+		return 0;
+	r = dp_go_watch_open(&session->go_watch, dp_go_source_runtime(session->go),
+			     session->modules, session->space, session->stacks,
+			     options->block_rate_ns, ~options->seed, &session->why_no_go_waits);
+	if (r == 0 || r == -ENOMEM)
+		return r;
+	dp_go_watch_close(&session->go_watch);
+	return 0;
+}
+
 /* What takes events in. */
 static int open_engines(struct dp_session *session)
 {
@@ -99,8 +120,8 @@ static int open_engines(struct dp_session *session)
 
 	if (session->probes_heap)
 		r = open_heap(session);
-	if (r == 0 && session->options.contention && !session->go)
-		r = open_contention(session);
+	if (r == 0 && session->options.contention)
+		r = session->go ? open_go_waits(session) : open_contention(session);
 	session->interner = (struct dp_interner){.space = session->space,
 						 .stacks = session->stacks,
 						 .cache = session->cache,
@@ -131,31 +152,20 @@ static enum dp_kernel_kind kind_of(enum dp_alloc_kind kind)
 	return kinds[kind];
 }
 
-static int open_sampler(struct dp_session *session, struct dp_error *err)
+/* Every instruction that is probed. *@ret: of *@ret_n, to be freed. Returns 0 or -ENOMEM. */
+static int make_sites(const struct dp_session *session, struct dp_probe_site **ret, size_t *ret_n)
 {
-	struct dp_sampler_options options = {.pid = session->options.pid,
-					     .mode = session->options.sampler,
-					     .heap_rate_bytes = session->options.heap_rate_bytes,
-					     .block_rate_ns = session->options.block_rate_ns,
-					     .seed = session->options.seed,
-					     .contention = session->contention != NULL,
-					     .without_returns = session->options.without_returns,
-					     .heap_stacks = session->options.heap_unwound,
-					     .wants_stack = wants_stack,
-					     .context = session,
-					     .except_tid = session->options.except_tid};
-	struct dp_probe_site *sites = NULL;
+	const struct dp_go_watch *go = &session->go_watch;
+	size_t n = 0, n_go = go->waits ? DP_GO_WAITS_N_SITES : 0;
 	const struct dp_probe *list = NULL;
-	int r;
+	struct dp_probe_site *sites;
 
-	options.stack_bytes = dp_stack_size_guess(options.pid);
-	if (session->probes) {
-		list = dp_probes_list(session->probes, &options.n_sites);
-		sites = calloc(options.n_sites, sizeof(*sites));
-		if (!sites)
-			return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options.pid);
-	}
-	for (size_t i = 0; i < options.n_sites; i++)
+	if (session->probes)
+		list = dp_probes_list(session->probes, &n);
+	sites = calloc(n + n_go + 1, sizeof(*sites));
+	if (!sites)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
 		sites[i] = (struct dp_probe_site){
 			.fd = dp_module_fd(session->modules, dp_frame_module(list[i].frame)),
 			.file_off = dp_frame_offset(list[i].frame),
@@ -163,6 +173,32 @@ static int open_sampler(struct dp_session *session, struct dp_error *err)
 			.i_size = (int8_t)list[i].function->i_size,
 			.i_count = (int8_t)list[i].function->i_count,
 			.i_pointer = (int8_t)list[i].function->i_pointer};
+	memcpy(sites + n, go->sites, n_go * sizeof(*sites));
+	*ret = sites;
+	*ret_n = n + n_go;
+	return 0;
+}
+
+static int open_sampler(struct dp_session *session, struct dp_error *err)
+{
+	struct dp_sampler_options options = {.pid = session->options.pid,
+					     .mode = session->options.sampler,
+					     .heap_rate_bytes = session->options.heap_rate_bytes,
+					     .block_rate_ns = session->options.block_rate_ns,
+					     .seed = session->options.seed,
+					     .go = session->go_watch.park,
+					     .contention = session->contention != NULL,
+					     .without_returns = session->options.without_returns,
+					     .heap_stacks = session->options.heap_unwound,
+					     .wants_stack = wants_stack,
+					     .context = session,
+					     .except_tid = session->options.except_tid};
+	struct dp_probe_site *sites;
+	int r = make_sites(session, &sites, &options.n_sites);
+
+	if (r < 0)
+		return dp_error_set(err, r, "pid %d: out of memory", options.pid);
+	options.stack_bytes = dp_stack_size_guess(options.pid);
 	options.sites = sites;
 	r = dp_sampler_open(&session->sampler, &options, err);
 	free(sites);
@@ -368,6 +404,7 @@ void dp_session_close(struct dp_session *session)
 	dp_pairing_free(session->pairing);
 	dp_heap_free_all(session->heap);
 	dp_contention_free(session->contention);
+	dp_go_watch_close(&session->go_watch);
 	dp_go_rates_restore(&session->go_changes);
 	dp_go_source_free(session->go);
 	dp_unwinder_free(session->unwinder);

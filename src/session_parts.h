@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "src/go_watch.h"
 #include "src/interner.h"
 #include "src/locks.h"
 #include "src/session.h"
@@ -34,6 +35,8 @@ struct dp_session {
 	struct dp_contention *contention;
 	struct dp_go_source *go; /* NULL: it is no Go program */
 	struct dp_go_changes go_changes;
+	struct dp_go_watch go_watch;	 /* its waits, where the runtime keeps no profile of them */
+	struct dp_error why_no_go_waits; /* why there are none; "" otherwise */
 	struct dp_locks *locks;
 	struct dp_unwinder *unwinder;
 	struct dp_perf_map *perf_map;
