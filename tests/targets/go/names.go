@@ -307,6 +307,11 @@ func main() {
 	runtime.SetBlockProfileRate(0)
 	runtime.SetMutexProfileFraction(0)
 	runtime.MemProfileRate = 0
+	// Each P has one more sample before it: let there be one P, and have it over.
+	runtime.GOMAXPROCS(1)
+	for i := 0; i < 100; i++ {
+		kept = append(kept, make([]byte, 1<<10))
+	}
 	runtime.GC()
 	runtime.GC()
 	writeProfile("heap", os.Args[2])
