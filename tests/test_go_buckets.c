@@ -86,8 +86,7 @@ static void before_the_first_collection_all_cycles_count(void **state)
 		uint64_t *a = go_fake_add(fake, DP_GO_HEAP, 16, stack, 1);
 		uint64_t *b = go_fake_add(fake, DP_GO_HEAP, 32, stack, 2);
 
-		go_fake_set(fake, a, 2, 16, 3, 0);
-		go_fake_set(fake, a, 0, 16, 2, 1);
+		go_fake_set(fake, a, 2, 16, 5, 1);
 		go_fake_set(fake, b, 2, 32, 4, 0);
 		assert_int_equal(dp_go_buckets_read(buckets), 0);
 		expect(buckets, 0, 5, 1);
