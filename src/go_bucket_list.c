@@ -194,7 +194,8 @@ int dp_go_list_walk(struct dp_go_list_reader *list)
 		forget_from(list, n_before, n_pcs_before);
 		return r;
 	}
-	reverse(list->nodes + n_before, list->n_nodes - n_before);
+	if (list->n_nodes > n_before)
+		reverse(list->nodes + n_before, list->n_nodes - n_before);
 	if (head != 0)
 		list->head = head;
 	return 0;

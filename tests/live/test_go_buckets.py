@@ -50,7 +50,7 @@ class Target:
         return lines
 
 
-def rows(lines):
+def records(lines):
     """kind -> [(size, two counters, stack)], without sentinels."""
     found = {"heap": [], "block": [], "mutex": []}
     for line in lines:
@@ -64,7 +64,7 @@ def rows(lines):
 def read(target):
     result = subprocess.run([READER, str(target.process.pid)], capture_output=True, text=True,
                             check=True)
-    return rows(result.stdout.splitlines()), result.stderr
+    return records(result.stdout.splitlines()), result.stderr
 
 
 class GoBucketsTest(unittest.TestCase):
@@ -73,17 +73,19 @@ class GoBucketsTest(unittest.TestCase):
     def compare(self, target):
         """Equal in values, stacks and order."""
         before, _ = read(target)
-        own = rows(target.command("d"))
+        own = records(target.command("d"))
         after, _ = read(target)
         # The program's record has no size of its own: before the first object it is not known.
         sized = [(size if own_size else 0, *rest) for (size, *rest), (own_size, *_) in
                  zip(before["heap"], own["heap"])]
         self.assertEqual(sized, own["heap"])
         self.assertEqual(before["block"], own["block"])
-        # Locks inside the runtime may be waited for at any moment (since Go 1.22).
-        later = set(after["mutex"])
-        for ours, theirs in zip(before["mutex"], own["mutex"]):
-            self.assertTrue(ours == theirs or theirs in later, (ours, theirs))
+        # Locks inside the runtime may be waited for at any moment (since Go 1.22): newer buckets,
+        # which come first, and figures that grew between the readings.
+        for ours, theirs, later in zip(*(reversed(rows["mutex"]) for rows in (before, own, after))):
+            self.assertEqual((ours[3], theirs[3]), (theirs[3], later[3]))
+            for k in (1, 2):
+                self.assertTrue(ours[k] <= theirs[k] <= later[k], (ours, theirs, later))
         return len(own["heap"])
 
     def test_every_state_of_every_build_is_read_as_the_program_sees_it(self):
@@ -117,8 +119,8 @@ class GoBucketsTest(unittest.TestCase):
                     target.command("Sqg")
                     out, err = reader.communicate("\n")
                 self.assertIn(" 0 wrong", err)
-                own = rows(target.command("d"))
-                ours = [row[1:] for row in rows(out.splitlines())["heap"]]
+                own = records(target.command("d"))
+                ours = [row[1:] for row in records(out.splitlines())["heap"]]
                 self.assertEqual(ours, [row[1:] for row in own["heap"]])
 
     def test_sixty_thousand_buckets_are_all_read(self):
