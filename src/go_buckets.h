@@ -29,7 +29,7 @@ struct dp_go_buckets_stats {
 	uint64_t n_reads;	  /* of the whole list */
 	uint64_t n_buckets;	  /* known now */
 	uint64_t n_cycle_changes; /* reads that were begun again: a collection's figures came */
-	uint64_t n_torn;	  /* buckets that two readings differed in, read again */
+	uint64_t n_torn;	  /* buckets that could not be believed at once, read again */
 	uint64_t n_kept;	  /* buckets that stayed so: the figures before are kept */
 	uint64_t n_refused;	  /* nodes that made no sense: the list ends there */
 	uint64_t n_without_room;  /* nodes beyond the bound */
@@ -44,8 +44,16 @@ int dp_go_buckets_new(struct dp_go_buckets **ret, const struct dp_go_runtime *ru
 void dp_go_buckets_free(struct dp_go_buckets *buckets);
 
 /*
- * Reads the list as it is now. Returns 0, -ENOMEM, or -ESRCH (the process is gone; the figures
- * before are kept). What could not be believed is counted, and the figures before are kept.
+ * Reads the list as it is now. What could not be believed is counted, and the figures before are
+ * kept, which are 0 if there were none.
+ *
+ * The heap's figures are what the runtime would report at that moment: until the first collection
+ * has published any, all that was counted; from then on, what was published. So they go down once,
+ * at that time, and never again.
+ *
+ * Blocks on the target's pages; one thread at a time. Returns 0, -ENOMEM, -ESRCH (the process is
+ * gone), or another negative errno (it may not be read any more); the figures before are kept in
+ * all of these.
  */
 int dp_go_buckets_read(struct dp_go_buckets *buckets);
 
