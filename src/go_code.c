@@ -128,7 +128,8 @@ void dp_go_code_find(struct dp_go_runtime *runtime, const struct dp_go_table *ta
 	v->buckets[DP_GO_HEAP] = loaded(&code, 64, 0);
 	READ_CODE("runtime.stkbucket");
 	find_heads(&code, &runtime->layout, v);
-	READ_CODE("runtime.mProf_PostSweep");
+	/* The first is only there when something calls runtime.GC(). */
+	READ_CODE("runtime.mProf_PostSweep", "runtime.mProf_Flush");
 	v->heap_cycle = loaded(&code, 32, 0);
 	v->heap_lock = taken_twice(&code);
 	READ_CODE("runtime.saveBlockEventStack", "runtime.saveblockevent");
