@@ -102,7 +102,7 @@ static void find_heads(const struct code *code, const struct dp_go_layout *layou
 	}
 }
 
-/* schedinit() has: if disableMemoryProfiling { MemProfileRate = 0 }. */
+/* A test of disableMemoryProfiling comes before MemProfileRate is set. */
 static uint64_t tested_before_store(const struct code *code, uint64_t stored)
 {
 	uint64_t tested = 0;
@@ -143,6 +143,10 @@ void dp_go_code_find(struct dp_go_runtime *runtime, const struct dp_go_table *ta
 	v->mutex_fraction = loaded(&code, 64, 0);
 	READ_CODE("runtime.schedinit");
 	v->heap_disabled = tested_before_store(&code, v->heap_rate);
+	if (v->heap_disabled == 0) {
+		READ_CODE("runtime.init"); /* up to Go 1.20 */
+		v->heap_disabled = tested_before_store(&code, v->heap_rate);
+	}
 	READ_CODE("runtime.ticksPerSecond", "runtime.tickspersecond");
 	value = loaded(&code, 64, 0);
 	v->ticks = value > runtime->layout.ticks_value ? value - runtime->layout.ticks_value : 0;
