@@ -112,9 +112,9 @@ bool dp_go_figures_all(const struct dp_go_reading *reading, struct dp_go_figures
 /* As Go converts on amd64: toward zero, and what does not fit is the least number. */
 static int64_t to_integer(double count)
 {
-	if (!(count >= -0x1p63 && count < 0x1p63))
-		return INT64_MIN;
-	return (int64_t)count;
+	const double limit = 9223372036854775808.0; /* 2^63 */
+
+	return count >= -limit && count < limit ? (int64_t)count : INT64_MIN;
 }
 
 bool dp_go_figures_event(const struct dp_go_reading *reading, int64_t *ret_count,
