@@ -7,7 +7,6 @@ moment what godeltaprof would (tests/targets/go/shared/delta.go); the profiler's
 and the work before it are in must hold the same, sample by sample.
 """
 
-import functools
 import os
 import re
 import shutil
@@ -396,6 +395,10 @@ class TargetsThemselves:
                 self.assertEqual(difference(ours, theirs), "", f"{flavour} {kind}")
 
 
+def test_of(flavour):
+    return lambda self: self.check_flavour(flavour)
+
+
 def make_tests():
     """A class for every version and subject, named after both."""
     wanted = os.environ.get("DP_GO_VERSIONS", "").split() or go_programs.versions()
@@ -411,8 +414,7 @@ def make_tests():
             globals()[name] = type(name, (subject, GoTest), {"VERSION": version})
         # A test for each flavour that is built; one that was skipped would count as failed.
         for flavour in FLAVOURS:
-            test = functools.partialmethod(Equality.check_flavour, flavour)
-            setattr(globals()[f"Equality_{version.replace('.', '_')}"], f"test_{flavour}", test)
+            setattr(globals()[f"Equality_{version.replace('.', '_')}"], f"test_{flavour}", test_of(flavour))
 
 
 make_tests()
