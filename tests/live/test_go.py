@@ -343,7 +343,7 @@ class Others:
         path = go_programs.build(program, self.VERSION)
         with open(path, "rb") as file:
             code = file.read()
-        (release,) = set(re.findall(rb"\xff Go buildinf:.{16}.(go1\.\d+(?:\.\d+)?)", code, re.DOTALL))
+        (release,) = set(re.findall(rb"\xff Go buildinf:.{18}.(go1\.\d+(?:\.\d+)?)", code, re.DOTALL))
         wanted = version.encode()
         self.assertLessEqual(len(wanted), len(release))
         other = os.path.join(self.dumps, program)
