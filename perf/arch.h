@@ -31,6 +31,7 @@ struct dp_arch {
 	struct dp_arch_fetch free_entry;   /* first argument, stack pointer */
 	struct dp_arch_fetch go_park;	   /* g, reason, return address: of runtime.gopark */
 	struct dp_arch_fetch go_ready;	   /* g: of runtime.ready */
+	struct dp_arch_fetch go_acquire;   /* g: of runtime.semacquire1 */
 	unsigned return_sp_delta_bytes;	   /* stack pointer after a return minus at its entry */
 	uint64_t user_regs_mask; /* perf's numbers of the registers of struct dp_user_state */
 	uint8_t user_regs_dwarf[DP_USER_REGS]; /* for each bit of it, ascending, the DWARF number */
@@ -88,11 +89,11 @@ struct dp_go_placement {
 };
 
 /*
- * The same for Go's runtime.gopark and runtime.ready (register ABI, Go 1.17 and newer): behind the
- * check of the stack, which begins the function again when it has made the stack larger, and where
- * the registers of g, of the reason (gopark) and of the goroutine (ready) are those of the entry.
- * It is the `push %rbp` that sets up the frame (Go 1.21 and newer), else the first emulated
- * instruction behind that.
+ * The same for Go's runtime.gopark, runtime.ready and runtime.semacquire1 (register ABI, Go 1.17
+ * and newer): behind the check of the stack, which begins the function again when it has made the
+ * stack larger, and where the registers of g, of the reason (gopark) and of the goroutine (ready)
+ * are those of the entry. It is the `push %rbp` that sets up the frame (Go 1.21 and newer), else
+ * the first emulated instruction behind that.
  *
  * Returns 0; -EINVAL if @n_bytes is 0; -ENOEXEC if the function does not begin so.
  */

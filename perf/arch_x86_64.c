@@ -20,6 +20,7 @@ const struct dp_arch dp_arch = {
 	.free_entry = {.definition = "a0=%di:u64 sp=%sp:u64", .fields = {[0] = "a0", [3] = "sp"}},
 	.go_park = {.definition = "g=%r14:u64 reason=%cx:u8 ra=$stack0:u64",
 		    .fields = {"g", "reason", "ra"}},
+	.go_acquire = {.definition = "g=%r14:u64", .fields = {"g"}},
 	.go_ready = {.definition = "g=%ax:u64", .fields = {"g"}},
 	.return_sp_delta_bytes = 8,
 	/* ax bx cx dx si di bp sp ip, then r8 … r15: the order of enum perf_event_x86_regs. */

@@ -125,8 +125,8 @@ static int open_events(struct dp_direct *direct, struct dp_record_layout *layout
  * ended too. */
 static void anchor(struct dp_direct *direct)
 {
-	static const enum dp_sort sorts[] = {DP_SORT_FREE, DP_SORT_RETURN, DP_SORT_ENTRY,
-					     DP_SORT_GO_READY, DP_SORT_GO_PARK};
+	static const enum dp_sort sorts[] = {DP_SORT_FREE,     DP_SORT_RETURN,	   DP_SORT_ENTRY,
+					     DP_SORT_GO_READY, DP_SORT_GO_ACQUIRE, DP_SORT_GO_PARK};
 	uint64_t ids[sizeof(sorts) / sizeof(sorts[0])];
 	size_t n = 0;
 

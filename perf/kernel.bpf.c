@@ -718,7 +718,11 @@ WITHOUT_PREEMPTION(freed_link)
 /* A goroutine that waits. */
 struct parked {
 	__u64 time_ns;
-	__u64 reason;
+	__u32 reason;
+	__u8 goes_on; /* with the wait before */
+	__u8 ended;   /* it was readied; if it parks again before it asks for another semaphore, it
+		       * has not got this one */
+	__u8 pad[2];
 };
 
 /* By address, a map for each slot that has any. */
@@ -750,18 +754,27 @@ struct {
 static __always_inline void park(struct pt_regs *ctx, const struct probe *probe, void *goroutines)
 {
 	struct parked parked = {.time_ns = bpf_ktime_get_ns(), .reason = (__u8)ctx->rcx};
+	const struct parked *before;
 	struct dp_kernel_counts *counts = &probe->cpu->counts;
 	__u64 g = ctx->r14;
 
 	count(counts, n_go_parks);
 	if (parked.reason >= 64 || !(probe->config->go_reasons >> parked.reason & 1)) {
 		count(counts, n_go_other);
-		if (bpf_map_delete_elem(goroutines, &g) == 0)
+		before = bpf_map_lookup_elem(goroutines, &g);
+		if (before && !before->ended)
 			count(counts, n_go_forgotten);
+		if (before)
+			bpf_map_delete_elem(goroutines, &g);
 		return;
 	}
-	if (bpf_map_lookup_elem(goroutines, &g))
+	before = bpf_map_lookup_elem(goroutines, &g);
+	if (before && !before->ended) {
 		count(counts, n_go_forgotten);
+	} else if (before && probe->config->go_semaphores >> parked.reason & 1) {
+		parked.time_ns = before->time_ns;
+		parked.goes_on = 1;
+	}
 	if (bpf_map_update_elem(goroutines, &g, &parked, BPF_ANY) != 0)
 		count(counts, n_go_no_room);
 }
@@ -789,7 +802,7 @@ static __always_inline void fill_go_frames(const struct dp_kernel_config *config
 }
 
 static __always_inline void put_go_wait(struct pt_regs *ctx, const struct probe *probe, __u64 g,
-					__u64 reason, __u64 delay_ns)
+					const struct parked *parked, __u64 delay_ns)
 {
 	struct dp_kernel_counts *counts = &probe->cpu->counts;
 	__u32 key = 0, n;
@@ -799,10 +812,10 @@ static __always_inline void put_go_wait(struct pt_regs *ctx, const struct probe 
 		return;
 	record->type = DP_KERNEL_RECORD_GO_WAIT;
 	record->pad = 0;
-	record->reason = reason;
+	record->reason = parked->reason;
 	record->g = g;
 	record->delay_ns = delay_ns;
-	record->pad2 = 0;
+	record->goes_on = parked->goes_on;
 	fill_go_frames(probe->config, g, record);
 	n = record->n_frames;
 	if (n > DP_KERNEL_GO_FRAMES)
@@ -819,23 +832,38 @@ static __always_inline void put_go_wait(struct pt_regs *ctx, const struct probe 
 static __always_inline void ready(struct pt_regs *ctx, const struct probe *probe, void *goroutines)
 {
 	__u64 now_ns = bpf_ktime_get_ns();
-	__u64 g = ctx->rax, reason;
+	__u64 g = ctx->rax;
 	struct dp_kernel_counts *counts = &probe->cpu->counts;
-	const struct parked *parked = bpf_map_lookup_elem(goroutines, &g);
+	struct parked *found = bpf_map_lookup_elem(goroutines, &g), parked;
 	__s64 delay_ns;
 
 	count(counts, n_go_readies);
-	if (!parked)
+	if (!found || found->ended)
 		return;
-	delay_ns = now_ns - parked->time_ns;
+	parked = *found;
+	delay_ns = now_ns - parked.time_ns;
 	if (delay_ns <= 0)
 		delay_ns = 1;
-	reason = parked->reason;
-	bpf_map_delete_elem(goroutines, &g);
+	if (probe->config->go_semaphores >> (parked.reason & 63) & 1) {
+		found->ended = 1;
+		found->time_ns = now_ns;
+	} else {
+		bpf_map_delete_elem(goroutines, &g);
+	}
 	count(counts, n_go_waits);
+	if (parked.goes_on)
+		count(counts, n_go_going_on);
 	if (delay_ns >
 	    times_fraction(probe->config->block_rate_ns, (__u32)(next_random(probe->cpu) >> 32)))
-		put_go_wait(ctx, probe, g, reason, delay_ns);
+		put_go_wait(ctx, probe, g, &parked, delay_ns);
+}
+
+/* runtime.semacquire1, behind its stack check: the semaphore before has been got. */
+static __always_inline void acquire(struct pt_regs *ctx, void *goroutines)
+{
+	__u64 g = ctx->r14;
+
+	bpf_map_delete_elem(goroutines, &g);
 }
 
 static __always_inline void hit_go(struct pt_regs *ctx)
@@ -850,6 +878,8 @@ static __always_inline void hit_go(struct pt_regs *ctx)
 		return;
 	if (probe.kind == DP_KERNEL_GO_PARK)
 		park(ctx, &probe, goroutines);
+	else if (probe.kind == DP_KERNEL_GO_ACQUIRE)
+		acquire(ctx, goroutines);
 	else
 		ready(ctx, &probe, goroutines);
 }

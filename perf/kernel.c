@@ -187,7 +187,8 @@ static void add_layouts(struct dp_record_layout *layout)
 		{.id = DP_KERNEL_RECORD_GO_WAIT,
 		 .type = DP_EVENT_GO_WAIT,
 		 .fields = {FIELD(dp_kernel_go_wait, g), FIELD(dp_kernel_go_wait, reason),
-			    FIELD(dp_kernel_go_wait, n_frames), FIELD(dp_kernel_go_wait, delay_ns)},
+			    FIELD(dp_kernel_go_wait, n_frames), FIELD(dp_kernel_go_wait, delay_ns),
+			    FIELD(dp_kernel_go_wait, goes_on)},
 		 .frames = {offsetof(struct dp_kernel_go_wait, frames), sizeof(uint64_t)}},
 	};
 
@@ -274,6 +275,7 @@ static int configure(struct dp_kernel *kernel, const struct dp_sampler_options *
 		.block_rate_ns = options->block_rate_ns,
 		.contention = options->contention,
 		.go_reasons = options->go.reasons,
+		.go_semaphores = options->go.semaphores,
 		.go_pc_offset = options->go.g_pc_offset,
 		.go_bp_offset = options->go.g_bp_offset,
 		.generation = dp_kernel_programs_next_generation(kernel->programs),

@@ -32,14 +32,15 @@ enum dp_kernel_kind {
 	DP_KERNEL_RESIZE,
 	DP_KERNEL_OUT,
 	DP_KERNEL_FREE,
-	DP_KERNEL_GO_PARK,  /* a goroutine begins to wait: runtime.gopark */
-	DP_KERNEL_GO_READY, /* ... may go on: runtime.ready */
+	DP_KERNEL_GO_PARK,    /* a goroutine begins to wait: runtime.gopark */
+	DP_KERNEL_GO_READY,   /* ... may go on: runtime.ready */
+	DP_KERNEL_GO_ACQUIRE, /* it asks for a semaphore: runtime.semacquire1 */
 };
 
 /* Of a Go runtime's function, which only its entry is probed of. */
 static inline int dp_kernel_kind_is_go(enum dp_kernel_kind kind)
 {
-	return kind == DP_KERNEL_GO_PARK || kind == DP_KERNEL_GO_READY;
+	return kind >= DP_KERNEL_GO_PARK;
 }
 
 /* A probe's cookie: 8 bits of each, from the lowest. An argument's position is -1 for none. */
@@ -59,10 +60,11 @@ struct dp_kernel_config {
 	__u64 rate_ln2_fixed; /* heap rate in bytes times ln 2, in units of 2^-16 */
 	__u64 block_rate_ns;
 	__u32 contention;
-	__u32 generation;   /* of the slot: what it remembers of an earlier process is void */
-	__u32 traps_all;    /* returns are trapped whatever the programs answer */
-	__u32 go_pc_offset; /* in a goroutine: where it goes on, and its frame pointer then */
-	__u64 go_reasons;   /* bit: of a wait reason that counts */
+	__u32 generation;    /* of the slot: what it remembers of an earlier process is void */
+	__u32 traps_all;     /* returns are trapped whatever the programs answer */
+	__u32 go_pc_offset;  /* in a goroutine: where it goes on, and its frame pointer then */
+	__u64 go_reasons;    /* bit: of a wait reason that counts */
+	__u64 go_semaphores; /* ... and is a semaphore's */
 	__u32 go_bp_offset;
 	__u32 pad;
 };
@@ -106,9 +108,10 @@ struct dp_kernel_counts {
 	__u64 n_go_parks;
 	__u64 n_go_other;     /* for a reason that does not count */
 	__u64 n_go_forgotten; /* parked again, the end of the wait before not seen */
-	__u64 n_go_no_room;   /* no room in the table of those that wait */
+	__u64 n_go_no_room;   /* no room in the table of those that wait, or had to go on waiting */
 	__u64 n_go_readies;
 	__u64 n_go_waits;     /* of these the ends of waits that count; drawn */
+	__u64 n_go_going_on;  /* of these, parts of a longer one */
 	__u64 n_go_kept;      /* of these, delivered */
 	__u64 n_go_kept_lost; /* of these, to be delivered, no room in the ring */
 };
@@ -206,7 +209,7 @@ struct dp_kernel_go_wait {
 	__u64 g;
 	__u64 delay_ns;
 	__u32 n_frames;
-	__u32 pad2;
+	__u32 goes_on; /* with the wait before, which its semaphore was not got by */
 	__u64 frames[DP_KERNEL_GO_FRAMES];
 };
 

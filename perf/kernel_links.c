@@ -48,6 +48,7 @@ static enum group group_of(enum dp_kernel_kind kind)
 		return GROUP_FREES;
 	case DP_KERNEL_GO_PARK:
 	case DP_KERNEL_GO_READY:
+	case DP_KERNEL_GO_ACQUIRE:
 		return GROUP_GO;
 	default:
 		return GROUP_ALLOCATIONS;

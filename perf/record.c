@@ -290,6 +290,7 @@ static void set_sample(struct dp_event *event, const struct parts *parts, uint64
 		break;
 	case DP_EVENT_GO_PARK:
 	case DP_EVENT_GO_READY:
+	case DP_EVENT_GO_ACQUIRE:
 		event->go.g = values[0];
 		event->go.reason = (uint32_t)values[1];
 		event->go.stack0 = values[2];
@@ -300,6 +301,7 @@ static void set_sample(struct dp_event *event, const struct parts *parts, uint64
 		event->go.reason = (uint32_t)values[1];
 		event->go.n_frames = values[2];
 		event->go.delay_ns = values[3];
+		event->go.goes_on = values[4] != 0;
 		event->go.user = parts->user;
 		break;
 	default:

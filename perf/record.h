@@ -28,6 +28,7 @@ enum dp_event_type {
 	DP_EVENT_GO_PARK,      /* a goroutine begins to wait */
 	DP_EVENT_GO_READY,     /* the thread ends a goroutine's wait */
 	DP_EVENT_GO_WAIT,      /* ... that is kept: in place of the two */
+	DP_EVENT_GO_ACQUIRE,   /* a goroutine asks for a semaphore */
 };
 
 #define DP_BUILD_ID_MAX 20
@@ -119,13 +120,14 @@ struct dp_event {
 		} wait;
 		struct {
 			uint64_t g;	   /* address of the goroutine that waits */
-			uint32_t reason;   /* the runtime's number; 0 for GO_READY */
+			uint32_t reason;   /* the runtime's number; 0 for GO_READY and GO_ACQUIRE */
 			uint64_t stack0;   /* GO_PARK: the word at the stack pointer */
 			uint64_t delay_ns; /* GO_WAIT: how long it waited */
 			/* GO_WAIT: addresses that it returns to, leaf first; 8 bytes each, not
 			 * aligned. */
 			const uint8_t *frames;
 			size_t n_frames;
+			bool goes_on; /* GO_WAIT: with the wait before, of one semaphore */
 			struct dp_user_state user; /* GO_PARK: its own; else of who ends the wait;
 						    * the callchain only */
 		} go;
@@ -172,7 +174,7 @@ struct dp_raw_layout {
 	 * Entry: di si dx sp stack0 (free: di, sp). Return: retval dx sp. Futex enter: uaddr op
 	 * val; exit: ret. Waking: pid. Release: pid pending sp stack0. Wait: released
 	 * delay_ns drawn_ns pending sp stack0. Go park: g reason stack0; ready: g; wait: g reason
-	 * n_frames delay_ns. Size 0: not there.
+	 * n_frames delay_ns goes_on; acquire: g. Size 0: not there.
 	 */
 	struct dp_raw_field fields[DP_N_RAW_FIELDS];
 	struct dp_raw_field decided; /* DP_KERNEL_* of an entry or a return (perf/kernel_abi.h) */

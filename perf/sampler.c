@@ -309,6 +309,7 @@ static bool account(struct dp_sampler *sampler, const struct dp_event *event)
 	case DP_EVENT_GO_PARK:
 	case DP_EVENT_GO_READY:
 	case DP_EVENT_GO_WAIT:
+	case DP_EVENT_GO_ACQUIRE:
 		if (sampler->direct && dp_direct_is_duplicate(sampler->direct, event)) {
 			sampler->stats.n_duplicates++;
 			sampler->stats.n_entry_duplicates += event->type == DP_EVENT_ALLOC_ENTRY;

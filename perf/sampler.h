@@ -51,8 +51,9 @@ struct dp_sampler_options {
 	size_t n_sites;
 	struct dp_go_park_options {
 		uint64_t reasons; /* bit: of a wait reason that counts, by the runtime's number */
+		uint64_t semaphores;		   /* of these, semaphores' */
 		uint32_t g_pc_offset, g_bp_offset; /* in a g: sched.pc and sched.bp */
-	} go;		      /* with sites of DP_KERNEL_GO_PARK and DP_KERNEL_GO_READY */
+	} go;					   /* with sites of DP_KERNEL_GO_* */
 	bool without_returns; /* only entries of allocation functions: no returns, no frees */
 	bool contention;  /* futex calls and wake-ups too, with registers and a copy of the stack */
 	bool heap_stacks; /* allocations come with these too, instead of the callchain alone */

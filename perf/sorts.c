@@ -61,6 +61,10 @@ static const struct trace_event {
 			      .fetch = &dp_arch.go_ready,
 			      .probe_field = "__probe_ip",
 			      .callchain = true},
+	[DP_SORT_GO_ACQUIRE] = {.name = "acquire",
+				.type = DP_EVENT_GO_ACQUIRE,
+				.fetch = &dp_arch.go_acquire,
+				.probe_field = "__probe_ip"},
 	[DP_SORT_GO_PARK] = {.name = "park",
 			     .type = DP_EVENT_GO_PARK,
 			     .fetch = &dp_arch.go_park,
@@ -78,6 +82,8 @@ static bool is_probed_for(const struct dp_probe_site *site, enum dp_sort sort)
 		return sort == DP_SORT_GO_PARK;
 	case DP_KERNEL_GO_READY:
 		return sort == DP_SORT_GO_READY;
+	case DP_KERNEL_GO_ACQUIRE:
+		return sort == DP_SORT_GO_ACQUIRE;
 	default:
 		return sort == DP_SORT_ENTRY || sort == DP_SORT_RETURN;
 	}

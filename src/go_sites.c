@@ -53,8 +53,8 @@ int dp_go_waits_find_sites(struct dp_probe_site ret_sites[DP_GO_WAITS_N_SITES],
 			   struct dp_modules *modules, uint32_t module, unsigned minor,
 			   struct dp_error *err)
 {
-	struct dp_probe_site park, ready;
-	bool park_has_frame, ready_has_frame;
+	struct dp_probe_site park, ready, acquire;
+	bool park_has_frame, unused;
 	int r;
 
 	if (minor < FIRST_MINOR)
@@ -65,14 +65,18 @@ int dp_go_waits_find_sites(struct dp_probe_site ret_sites[DP_GO_WAITS_N_SITES],
 				    minor, FIRST_MINOR);
 	r = find_site(&park, &park_has_frame, "runtime.gopark", names, modules, module, err);
 	if (r == 0)
-		r = find_site(&ready, &ready_has_frame, "runtime.ready", names, modules, module,
+		r = find_site(&ready, &unused, "runtime.ready", names, modules, module, err);
+	if (r == 0)
+		r = find_site(&acquire, &unused, "runtime.semacquire1", names, modules, module,
 			      err);
 	if (r < 0)
 		return r;
 	park.kind = DP_KERNEL_GO_PARK;
 	ready.kind = DP_KERNEL_GO_READY;
+	acquire.kind = DP_KERNEL_GO_ACQUIRE;
 	ret_sites[0] = park;
 	ret_sites[1] = ready;
+	ret_sites[2] = acquire;
 	*ret_gopark_has_frame = park_has_frame;
 	return 0;
 }

@@ -4,6 +4,11 @@
  * and whatever goroutine that is; until then it cannot park again, and afterwards the address may
  * be another goroutine's. So a park at an address that waits already means that an end was missed.
  *
+ * A semaphore that was released may be taken by another goroutine before the one that was readied
+ * for it runs, which then parks again inside of the same call. To Go's block profile that is one
+ * wait, up to the last release; so what follows the first is added to its time and not counted. It
+ * is told by the goroutine's not having asked for a semaphore in between.
+ *
  * Each park carries one random number, and whether its wait is kept follows from that and how long
  * it was, as in src/contention.
  */
@@ -31,6 +36,9 @@ struct parked {
 	double luck; /* in [0, 1) */
 	uint32_t stack;
 	enum dp_go_wait_class class;
+	bool is_semaphore;
+	bool goes_on; /* with the wait before */
+	bool ended;   /* by time_ns; remembered as it may go on, see below */
 };
 
 struct dp_go_waits {
@@ -41,6 +49,8 @@ struct dp_go_waits {
 	const struct dp_space *space;
 	struct dp_stacks *stacks;
 	struct dp_random random;
+	uint64_t semaphore_mask;
+	size_t n_waiting;      /* of the parked, those that have not ended */
 	struct parked *parked; /* in no order */
 	size_t n_parked, capacity;
 	struct dp_map positions; /* g to index into parked */
@@ -60,6 +70,20 @@ uint64_t dp_go_waits_reason_mask(const uint8_t *reasons)
 	return mask;
 }
 
+uint64_t dp_go_waits_semaphore_mask(const uint8_t *reasons)
+{
+	static const enum dp_go_reason semaphores[] = {
+		DP_GO_SEMACQUIRE,   DP_GO_MUTEX_LOCK,	  DP_GO_RWMUTEX_RLOCK,
+		DP_GO_RWMUTEX_LOCK, DP_GO_WAITGROUP_WAIT, DP_GO_SYNCTEST_WAITGROUP};
+	uint64_t mask = 0;
+
+	for (size_t i = 0; i < sizeof(semaphores) / sizeof(semaphores[0]); i++) {
+		if (reasons[semaphores[i]] < 64)
+			mask |= UINT64_C(1) << reasons[semaphores[i]];
+	}
+	return mask;
+}
+
 int dp_go_waits_new(struct dp_go_waits **ret, const struct dp_go_waits_options *options,
 		    struct dp_go_places *places, const struct dp_space *space,
 		    struct dp_stacks *stacks)
@@ -73,6 +97,7 @@ int dp_go_waits_new(struct dp_go_waits **ret, const struct dp_go_waits_options *
 		return -ENOMEM;
 	waits->options = *options;
 	waits->reason_mask = dp_go_waits_reason_mask(options->reasons);
+	waits->semaphore_mask = dp_go_waits_semaphore_mask(options->reasons);
 	waits->semaphore = options->reasons[DP_GO_SEMACQUIRE];
 	waits->places = places;
 	waits->space = space;
@@ -167,7 +192,7 @@ static bool intern_waker(struct dp_go_waits *waits, const struct dp_event *event
 
 /* Counts a wait that is kept on both sides, or on failure on none. */
 static int count_wait(struct dp_go_waits *waits, const struct dp_event *event, uint32_t stack,
-		      enum dp_go_wait_class class, uint64_t delay_ns)
+		      enum dp_go_wait_class class, bool goes_on, uint64_t delay_ns)
 {
 	uint64_t rate_ns = waits->options.rate_ns;
 	double contentions = delay_ns >= rate_ns ? 1 : (double)rate_ns / (double)delay_ns;
@@ -185,7 +210,7 @@ static int count_wait(struct dp_go_waits *waits, const struct dp_event *event, u
 		r = dp_wait_rows_get(&waits->mutex, waker_stack, 0, &waker);
 	if (r < 0)
 		return r;
-	dp_wait_row_add(waiter, contentions, scaled_ns);
+	dp_wait_row_add(waiter, goes_on ? 0 : contentions, scaled_ns);
 	if (waker)
 		dp_wait_row_add(waker, contentions, scaled_ns);
 	else if (class == DP_GO_WAIT_LOCK)
@@ -203,7 +228,8 @@ static int decided_wait(struct dp_go_waits *waits, const struct dp_event *event)
 
 	take_frames(waits, event, &stack);
 	id = intern_waiter(waits, event->go.reason, &stack, &class);
-	return count_wait(waits, event, id, class, event->go.delay_ns > 0 ? event->go.delay_ns : 1);
+	return count_wait(waits, event, id, class, event->go.goes_on,
+			  event->go.delay_ns > 0 ? event->go.delay_ns : 1);
 }
 
 /* ---- pairing ---- */
@@ -221,6 +247,7 @@ static void remove_parked(struct dp_go_waits *waits, struct parked *parked)
 	const struct parked *last = &waits->parked[--waits->n_parked];
 	int r;
 
+	waits->n_waiting -= !parked->ended;
 	dp_map_remove(&waits->positions, parked->g);
 	if (last == parked)
 		return;
@@ -244,6 +271,7 @@ static int add_parked(struct dp_go_waits *waits, uint64_t g, struct parked **ret
 	if (r < 0)
 		return -ENOMEM;
 	*ret = &waits->parked[waits->n_parked++];
+	**ret = (struct parked){.g = g, .ended = true};
 	return 0;
 }
 
@@ -255,19 +283,22 @@ static bool counts(const struct dp_go_waits *waits, uint32_t reason)
 static int park(struct dp_go_waits *waits, const struct dp_event *event)
 {
 	struct parked *parked = find_parked(waits, event->go.g);
+	uint64_t begin_ns = event->time_ns;
 	struct stack stack;
+	bool goes_on;
 	int r = 0;
 
+	if (parked && !parked->ended)
+		waits->stats.n_forgotten++;
 	if (!counts(waits, event->go.reason)) {
-		if (parked) {
-			waits->stats.n_forgotten++;
+		if (parked)
 			remove_parked(waits, parked);
-		}
 		return 0;
 	}
-	if (parked)
-		waits->stats.n_forgotten++;
-	else
+	goes_on = parked && parked->ended && (waits->semaphore_mask >> event->go.reason & 1);
+	if (goes_on)
+		begin_ns = parked->time_ns;
+	if (!parked)
 		r = add_parked(waits, event->go.g, &parked);
 	if (r == -ENOMEM)
 		return r;
@@ -276,8 +307,11 @@ static int park(struct dp_go_waits *waits, const struct dp_event *event)
 		waits->stats.n_no_room++;
 		return 0;
 	}
+	waits->n_waiting += parked->ended;
 	*parked = (struct parked){.g = event->go.g,
-				  .time_ns = event->time_ns,
+				  .time_ns = begin_ns,
+				  .goes_on = goes_on,
+				  .is_semaphore = waits->semaphore_mask >> event->go.reason & 1,
 				  .luck = (double)(dp_random_u64(&waits->random) >> 11) * 0x1p-53};
 	take_callchain(waits, &event->go.user,
 		       waits->options.gopark_has_frame ? 0 : event->go.stack0, &stack);
@@ -292,21 +326,40 @@ static int ready(struct dp_go_waits *waits, const struct dp_event *event)
 	uint64_t delay_ns;
 	int r;
 
-	if (!parked) {
+	if (!parked || parked->ended) {
 		waits->stats.n_other_readies++;
 		return 0;
 	}
 	delay_ns = event->time_ns > parked->time_ns ? event->time_ns - parked->time_ns : 1;
 	if (delay_ns >= rate_ns || parked->luck * (double)rate_ns < (double)delay_ns) {
-		r = count_wait(waits, event, parked->stack, parked->class, delay_ns);
+		r = count_wait(waits, event, parked->stack, parked->class, parked->goes_on,
+			       delay_ns);
 		if (r < 0)
 			return r;
 	} else {
 		waits->stats.n_skipped++;
 	}
 	waits->stats.n_waits++;
-	remove_parked(waits, parked);
+	waits->stats.n_going_on += parked->goes_on;
+	if (!parked->is_semaphore) {
+		remove_parked(waits, parked);
+		return 0;
+	}
+	waits->n_waiting--;
+	parked->ended = true;
+	parked->time_ns = event->time_ns;
 	return 0;
+}
+
+/* The semaphore before has been got. */
+static void acquire(struct dp_go_waits *waits, const struct dp_event *event)
+{
+	struct parked *parked = find_parked(waits, event->go.g);
+
+	if (!parked)
+		return;
+	waits->stats.n_forgotten += !parked->ended;
+	remove_parked(waits, parked);
 }
 
 int dp_go_waits_event(struct dp_go_waits *waits, const struct dp_event *event)
@@ -317,6 +370,8 @@ int dp_go_waits_event(struct dp_go_waits *waits, const struct dp_event *event)
 		return park(waits, event);
 	if (event->type == DP_EVENT_GO_READY)
 		return ready(waits, event);
+	if (event->type == DP_EVENT_GO_ACQUIRE)
+		acquire(waits, event);
 	if (event->type == DP_EVENT_GO_WAIT)
 		return decided_wait(waits, event);
 	return 0;
@@ -324,14 +379,14 @@ int dp_go_waits_event(struct dp_go_waits *waits, const struct dp_event *event)
 
 void dp_go_waits_gap(struct dp_go_waits *waits)
 {
-	waits->stats.n_forgotten += waits->n_parked;
-	waits->n_parked = 0;
+	waits->stats.n_forgotten += waits->n_waiting;
+	waits->n_parked = waits->n_waiting = 0;
 	dp_map_clear(&waits->positions);
 }
 
 size_t dp_go_waits_pending(const struct dp_go_waits *waits)
 {
-	return waits->n_parked;
+	return waits->n_waiting;
 }
 
 int dp_go_waits_feed_block(const struct dp_go_waits *waits, struct dp_delta *delta)

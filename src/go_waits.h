@@ -20,7 +20,7 @@
  * waited, mutex on the stack that released the lock.
  *
  * What differs from the runtime's own: a wait begins where the goroutine parks, not where it began
- * to try, and where it has to park again inside of one call these are two waits. A release is
+ * to try (it may have waited for a channel's own lock before). A release is
  * charged with the wait of the goroutine that it ends, not (as Go 1.22 and newer do) with a share
  * of all that still wait. Locks of the runtime itself are not seen.
  */
@@ -46,6 +46,7 @@ struct dp_go_waits_options {
 struct dp_go_waits_stats {
 	uint64_t n_parks;     /* for a reason that counts */
 	uint64_t n_waits;     /* that ended */
+	uint64_t n_going_on;  /* of these, parts of a longer one: a semaphore was not got */
 	uint64_t n_kept;      /* in the profiles */
 	uint64_t n_skipped;   /* drawn, and not kept */
 	uint64_t n_internal;  /* kept by the draw, of the runtime's own semaphores: not counted */
@@ -67,9 +68,9 @@ int dp_go_waits_new(struct dp_go_waits **ret, const struct dp_go_waits_options *
 void dp_go_waits_free(struct dp_go_waits *waits); /* NULL is allowed */
 
 /*
- * Takes in a GO_PARK or GO_READY event, in the order of time, or, where the kernel has decided, a
- * GO_WAIT event. Others, and those of other processes, are ignored.
- * Returns 0, or -ENOMEM: the event is as if it had not been given.
+ * Takes in a GO_PARK, GO_READY or GO_ACQUIRE event, in the order of time, or, where the kernel has
+ * decided, a GO_WAIT event. Others, and those of other processes, are ignored. Returns 0, or
+ * -ENOMEM: the event is as if it had not been given.
  */
 int dp_go_waits_event(struct dp_go_waits *waits, const struct dp_event *event);
 
@@ -87,10 +88,10 @@ const struct dp_go_waits_stats *dp_go_waits_get_stats(const struct dp_go_waits *
 
 /* ---- what the probes are put on ---- */
 
-#define DP_GO_WAITS_N_SITES 2
+#define DP_GO_WAITS_N_SITES 3
 
 /*
- * Finds where runtime.gopark and runtime.ready are probed.
+ * Finds where runtime.gopark, runtime.ready and runtime.semacquire1 are probed.
  *
  * @module: of the program's file in @modules. @minor: of its version of Go. @ret_sites: the first
  * is gopark's; their descriptor is the module's. @ret_gopark_has_frame: for
@@ -104,8 +105,9 @@ int dp_go_waits_find_sites(struct dp_probe_site ret_sites[DP_GO_WAITS_N_SITES],
 			   struct dp_modules *modules, uint32_t module, unsigned minor,
 			   struct dp_error *err);
 
-/* The wait reasons that count, as dp_sampler_options.go.reasons wants them. @reasons: as in
- * dp_go_waits_options. */
+/* The wait reasons that count, and those of semaphores, as dp_sampler_options.go wants them.
+ * @reasons: as in dp_go_waits_options. */
 uint64_t dp_go_waits_reason_mask(const uint8_t *reasons);
+uint64_t dp_go_waits_semaphore_mask(const uint8_t *reasons);
 
 #endif

@@ -115,6 +115,7 @@ static int take_event(struct dp_session *session, const struct dp_event *event)
 	case DP_EVENT_GO_PARK:
 	case DP_EVENT_GO_READY:
 	case DP_EVENT_GO_WAIT:
+	case DP_EVENT_GO_ACQUIRE:
 		return dp_go_waits_event(session->go_watch.waits, event);
 	case DP_EVENT_FORK:
 		return 0;

@@ -158,6 +158,7 @@ int main(int argc, char **argv)
 	options.sites = sites;
 	options.n_sites = DP_GO_WAITS_N_SITES;
 	options.go.reasons = dp_go_waits_reason_mask(runtime.layout.wait_reasons);
+	options.go.semaphores = dp_go_waits_semaphore_mask(runtime.layout.wait_reasons);
 	options.go.g_pc_offset = runtime.layout.g_sched_pc;
 	options.go.g_bp_offset = runtime.layout.g_sched_bp;
 	check(dp_sampler_open(&tool.sampler, &options, &err), &err, "sampler");

@@ -154,6 +154,7 @@ static uint64_t get_values(const struct dp_event *event, uint64_t *values)
 		return 0;
 	case DP_EVENT_GO_PARK:
 	case DP_EVENT_GO_READY:
+	case DP_EVENT_GO_ACQUIRE:
 		values[0] = event->go.g;
 		values[1] = event->go.reason;
 		values[2] = event->go.stack0;
@@ -163,6 +164,7 @@ static uint64_t get_values(const struct dp_event *event, uint64_t *values)
 		values[1] = event->go.reason;
 		values[2] = event->go.n_frames;
 		values[3] = event->go.delay_ns;
+		values[4] = event->go.goes_on;
 		return 0;
 	default:
 		memcpy(values, event->entry.args, sizeof(event->entry.args));

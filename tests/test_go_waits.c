@@ -261,6 +261,30 @@ static void a_semaphore_counts_if_its_function_says_so(void **state)
 	close_fixture(&f);
 }
 
+static void a_semaphore_that_was_not_got_is_waited_for_once(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	open_fixture(&f, 1, 100);
+	wait(&f, 0xc000, MUTEX_LOCK, locks, 500, unlocks);
+	f.now_ns += 30; /* until it runs, and finds the lock taken */
+	wait(&f, 0xc000, MUTEX_LOCK, locks, 70, unlocks);
+	expect_row(&f, dp_go_waits_feed_block, 1, 600, "main.locks", 1);
+	expect_row(&f, dp_go_waits_feed_mutex, 2, 600, "main.unlocks", 2);
+	assert_int_equal(dp_go_waits_get_stats(f.waits)->n_going_on, 1);
+	give(&f, DP_EVENT_GO_ACQUIRE, 0xc000, 0, locks);
+	f.now_ns += 1000;
+	wait(&f, 0xc000, MUTEX_LOCK, locks, 5, unlocks);
+	expect_row(&f, dp_go_waits_feed_block, 2, 605, "main.locks", 1);
+	f.now_ns += 1000;
+	wait(&f, 0xc000, RECEIVE, receives, 5, sends);
+	assert_int_equal(dp_go_waits_get_stats(f.waits)->n_going_on, 1);
+	assert_int_equal(dp_go_waits_get_stats(f.waits)->n_forgotten, 0);
+	assert_int_equal(dp_go_waits_pending(f.waits), 0);
+	close_fixture(&f);
+}
+
 static void a_decided_wait_brings_both_stacks(void **state)
 {
 	struct fixture f;
@@ -438,6 +462,7 @@ int main(void)
 		cmocka_unit_test(a_wait_for_a_lock_is_charged_to_who_unlocks_it),
 		cmocka_unit_test(a_lock_that_nobody_released_is_in_block_only),
 		cmocka_unit_test(a_semaphore_counts_if_its_function_says_so),
+		cmocka_unit_test(a_semaphore_that_was_not_got_is_waited_for_once),
 		cmocka_unit_test(a_decided_wait_brings_both_stacks),
 		cmocka_unit_test(a_park_whose_end_was_not_seen_is_forgotten),
 		cmocka_unit_test(a_gap_forgets_whoever_waits),

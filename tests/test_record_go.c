@@ -27,7 +27,7 @@ static const struct dp_record_layout layout = {
 		{.id = ID_READY, .type = DP_EVENT_GO_READY, .probe = {8, 8}, .fields = {{16, 8}}},
 		{.id = ID_WAIT,
 		 .type = DP_EVENT_GO_WAIT,
-		 .fields = {{8, 8}, {4, 4}, {24, 4}, {16, 8}},
+		 .fields = {{8, 8}, {4, 4}, {24, 4}, {16, 8}, {28, 4}},
 		 .frames = {32, 8}}},
 };
 
@@ -44,6 +44,7 @@ static struct dp_event wait_event(void)
 				 .go = {.g = 0xc000002000,
 					.reason = 14,
 					.delay_ns = 777,
+					.goes_on = true,
 					.frames = (const uint8_t *)frames,
 					.n_frames = 3,
 					.user = {.callchain = callchain, .n_callchain = 3}}};
@@ -102,6 +103,7 @@ static void a_decided_wait_tells_both_stacks(void **state)
 	assert_int_equal(got.go.g, event.go.g);
 	assert_int_equal(got.go.reason, 14);
 	assert_int_equal(got.go.delay_ns, 777);
+	assert_true(got.go.goes_on);
 	assert_int_equal(got.go.n_frames, 3);
 	assert_memory_equal(got.go.frames, frames, sizeof(frames));
 	assert_int_equal(got.go.user.n_callchain, 3);
