@@ -44,6 +44,7 @@ int dp_go_watch_open(struct dp_go_watch *watch, const struct dp_go_runtime *runt
 		return r;
 	watch->park = (struct dp_go_park_options){
 		.reasons = dp_go_waits_reason_mask(layout->wait_reasons),
+		.semaphores = dp_go_waits_semaphore_mask(layout->wait_reasons),
 		.g_pc_offset = layout->g_sched_pc,
 		.g_bp_offset = layout->g_sched_bp};
 	r = dp_go_waits_new(&watch->waits, &options, watch->places, space, stacks);
