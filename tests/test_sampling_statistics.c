@@ -137,7 +137,7 @@ static int find_number(const struct dp_session *session, uint32_t stack, const c
 }
 
 /* Adds the rows of one sort of profile, which are all of the target's own functions, to @add. */
-static void read_rows(const struct dp_session *session, enum dp_kind kind, const char *prefix,
+static void read_rows(struct dp_session *session, enum dp_kind kind, const char *prefix,
 		      void (*add)(struct estimates *ret, int number, const int64_t *values),
 		      struct estimates *ret)
 {
