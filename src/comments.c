@@ -296,13 +296,14 @@ static int add_go_settings(struct dp_pprof *profile, enum dp_kind kind,
 }
 
 static int add_go_buckets(struct dp_pprof *profile, const struct dp_go_buckets_stats *before,
-			  const struct dp_go_buckets_stats *now)
+			  const struct dp_go_buckets_stats *now, uint64_t read_ns)
 {
-	return add(profile,
-		   "buckets: known %llu, torn %llu, kept as they were %llu, refused %llu, without "
-		   "room %llu, unreadable %llu, begun again %llu",
-		   N(now->n_buckets), GREW(n_torn), GREW(n_kept), GREW(n_refused),
-		   GREW(n_without_room), GREW(n_unreadable), GREW(n_cycle_changes));
+	return add(
+		profile,
+		"buckets: known %llu, read in %llu us, torn %llu, kept as they were %llu, refused "
+		"%llu, without room %llu, unreadable %llu, begun again %llu",
+		N(now->n_buckets), N(read_ns / 1000), GREW(n_torn), GREW(n_kept), GREW(n_refused),
+		GREW(n_without_room), GREW(n_unreadable), GREW(n_cycle_changes));
 }
 
 /* A profile of what a Go program's runtime keeps. */
@@ -319,7 +320,8 @@ static int add_go(struct dp_pprof *profile, enum dp_kind kind, const struct dp_s
 	if (r == 0)
 		r = add_go_settings(profile, kind, dp_session_go_runtime(session), now);
 	if (r == 0)
-		r = add_go_buckets(profile, &before->go.lists[list], &now->go.lists[list]);
+		r = add_go_buckets(profile, &before->go.lists[list], &now->go.lists[list],
+				   now->go.read_ns[list]);
 	if (r == 0 && GREW(go.n_failed) > 0)
 		r = add(profile,
 			"readings: %llu failed, the process was ending or executing another "

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "src/base/array.h"
+#include "src/base/clock.h"
 #include "src/base/map.h"
 #include "src/scale.h"
 
@@ -39,7 +40,8 @@ struct group {
 
 struct list {
 	struct dp_go_buckets *buckets; /* NULL: not kept by the runtime */
-	struct heap_row *rows;	       /* of each bucket of the heap */
+	uint64_t read_ns;
+	struct heap_row *rows; /* of each bucket of the heap */
 	size_t n_rows, rows_capacity;
 	struct group *groups;
 	size_t n_groups, groups_capacity;
@@ -212,11 +214,13 @@ static bool is_same_program(const struct dp_go_source *source)
  */
 static int read_list(struct dp_go_source *source, enum dp_go_list which)
 {
+	uint64_t start_ns = dp_monotonic_ns();
 	struct dp_go_rates rates;
 	int r = dp_go_read_rates(&source->runtime, &rates);
 
 	if (r == 0)
 		r = dp_go_buckets_read(source->lists[which].buckets);
+	source->lists[which].read_ns = dp_monotonic_ns() - start_ns;
 	if (r == -ENOMEM)
 		return r;
 	if (r < 0 || !is_same_program(source)) {
@@ -421,5 +425,6 @@ void dp_go_source_get_stats(const struct dp_go_source *source, struct dp_go_sour
 	for (size_t i = 0; i < N_LISTS; i++) {
 		if (source->lists[i].buckets)
 			ret->lists[i] = *dp_go_buckets_get_stats(source->lists[i].buckets);
+		ret->read_ns[i] = source->lists[i].read_ns;
 	}
 }

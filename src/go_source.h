@@ -25,6 +25,7 @@ struct dp_go_source;
 struct dp_go_source_stats {
 	struct dp_go_rates rates;
 	struct dp_go_buckets_stats lists[3]; /* enum dp_go_list; zeros for one that is not read */
+	uint64_t read_ns[3];		     /* what the last reading of each took */
 	uint64_t n_failed;   /* readings that gave nothing: the figures before were kept */
 	uint64_t n_negative; /* counters that went back: not counted */
 };
