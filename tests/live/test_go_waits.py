@@ -14,11 +14,11 @@ from harness import LiveTest, main
 TOOL = os.environ.get("DP_GO_WAITS_TOOL", "")
 # Programs to be looked at; several where there are several toolchains.
 PROGRAMS = os.environ.get("DP_GO_WAITS_PROGRAMS", "").split()
-# What a record of the runtime's interface holds at the most.
-MAX_FRAMES = 32
+# A record of the runtime's interface holds 32, some of which may be hidden here.
+MAX_FRAMES = 28
 # Not shown by every version alike: wrappers that the compiler makes, locks of the runtime.
 HIDDEN = re.compile(r"runtime\.goexit:|internal/sync\.\(\*Mutex\)\.(Lock|Unlock):|\.gowrap\d+:|"
-                    r"main\.rwMutexes\.func2:")  # fmt: skip
+                    r"main\.(rwMutexes|grow)\.func2:")  # fmt: skip
 RUNTIME_LOCKS = re.compile(r"runtime\._LostContendedRuntimeLock|runtime\.unlock|runtime\.gcBg")
 
 
@@ -106,7 +106,7 @@ class GoWaitsTests:
         """Each stack's contentions within 5 %, or two: the dump waits too."""
         for key in set(expected) | set(ours):
             go, found = expected.get(key, [0])[0], ours.get(key, [0])[0]
-            self.assertLessEqual(abs(go - found), max(2, 0.05 * go), key)
+            self.assertLessEqual(abs(go - found), max(2, 0.05 * go), (self.program, key))
 
     def total(self, found, i):
         return sum(row[i] for (kind, _), row in found.items() if kind == "block")
@@ -114,8 +114,8 @@ class GoWaitsTests:
     def each(self, *commands, **options):
         self.assertTrue(PROGRAMS, "no program was built")
         for program in PROGRAMS:
-            with self.subTest(program=os.path.basename(program)):
-                yield self.observe(program, *commands, **options)
+            self.program = os.path.basename(program)
+            yield self.observe(program, *commands, **options)
 
     def test_every_sort_of_wait_counts_as_in_gos_own_profiles(self):
         for expected, ours, counts in self.each("run 60"):
