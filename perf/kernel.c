@@ -431,8 +431,9 @@ void dp_kernel_get_size(const struct dp_kernel *kernel, size_t *ret_threads, siz
 	snprintf(path, sizeof(path), "/proc/%d/stat", kernel->pid);
 	dp_proc_stat_read(path, &stat);
 	*ret_threads = (size_t)stat.n_threads;
-	*ret_fds = kernel->links.n + kernel->rings->n_cpus * DP_KERNEL_N_OUTPUTS +
-		   dp_kernel_programs_n_fds(kernel->programs);
+	*ret_fds = kernel->links.n + dp_kernel_programs_n_fds(kernel->programs);
+	for (size_t i = 0; i < kernel->rings->n_cpus * DP_KERNEL_N_OUTPUTS; i++)
+		*ret_fds += kernel->output_fds[i] >= 0;
 	if (kernel->events)
 		*ret_fds += dp_kernel_events_n_fds(kernel->events);
 }
