@@ -21,6 +21,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "perf/entry_rules.h"
 #include "perf/futex_rules.h"
 #include "src/base/trampoline.h"
 
@@ -101,6 +102,35 @@ struct {
 	__type(key, __u32);
 	__type(value, struct allocation);
 } allocations SEC(".maps");
+
+/* The newest entry of a thread whose returns are not probed; what it has jumped into since counts
+ * with it. */
+struct newest_entry {
+	__u32 tid;
+	__u32 generation;
+	__u64 sp;
+	__u64 stack0;
+	__u64 visited[2]; /* sites, a bit each */
+	struct dp_entry_call asked;
+};
+
+/* By a hash of the thread's id. Of two threads that share a place the one forgets the other, and so
+ * takes a jump that came in between for a call. Nothing worse comes of a place that both write at
+ * once: they have different stacks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << DP_KERNEL_NEWEST_BITS);
+	__type(key, __u32);
+	__type(value, struct newest_entry);
+} newest_entries SEC(".maps");
+
+/* Where the allocation functions of each slot lie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DP_KERNEL_MAX_SLOTS);
+	__type(key, __u32);
+	__type(value, struct dp_kernel_code);
+} codes SEC(".maps");
 
 /* A futex call under way. */
 struct futex_call {
@@ -481,7 +511,7 @@ static __always_inline bool enter(struct pt_regs *ctx)
 	}
 	size = asked_size(ctx, &probe);
 	if (size == ~0ull) {
-		count(&probe.cpu->counts, n_overflowed);
+		count(&probe.cpu->counts, n_failed);
 		return false;
 	}
 	objects = bpf_map_lookup_elem(&live, &probe.slot);
@@ -489,6 +519,127 @@ static __always_inline bool enter(struct pt_regs *ctx)
 		return false;
 	return begin_allocation(ctx, &probe, tid, size, objects);
 }
+
+/* ---- entries alone: what is without returns ---- */
+
+/* Whether the call that returns to @address is made from inside an allocation function. */
+static __always_inline bool is_inside(__u32 slot, __u64 address)
+{
+	const struct dp_kernel_code *code = bpf_map_lookup_elem(&codes, &slot);
+	__u32 i = 0; /* becomes that of the last range which begins before the call */
+
+	if (!code)
+		return false;
+	address--;
+#pragma unroll
+	for (__u32 step = DP_KERNEL_MAX_SITES / 2; step > 0; step /= 2) {
+		if (code->ranges[(i + step) & (DP_KERNEL_MAX_SITES - 1)].start <= address)
+			i += step;
+	}
+	i &= DP_KERNEL_MAX_SITES - 1;
+	return address >= code->ranges[i].start && address < code->ranges[i].end;
+}
+
+static __always_inline struct dp_entry_call asked_of(struct pt_regs *ctx, const struct probe *probe)
+{
+	__u64 pointer = argument(ctx, (__s8)(probe->cookie >> DP_KERNEL_COOKIE_POINTER));
+
+	return (struct dp_entry_call){
+		.function = probe->cookie >> DP_KERNEL_COOKIE_KIND,
+		.size = asked_size(ctx, probe),
+		.pointer = probe->kind == DP_KERNEL_RESIZE ? pointer : 0,
+		.align = argument(ctx, (__s8)(probe->cookie >> DP_KERNEL_COOKIE_ALIGN)),
+		.resizes = probe->kind == DP_KERNEL_RESIZE,
+		.stores = probe->kind == DP_KERNEL_OUT,
+		.aligned = probe->cookie >> DP_KERNEL_COOKIE_ALIGNED & 1,
+		.counts = (__s8)(probe->cookie >> DP_KERNEL_COOKIE_COUNT) >= 0,
+	};
+}
+
+static __always_inline struct newest_entry *newest_of(__u32 tid)
+{
+	__u32 key = tid * 0x9e3779b1u >> (32 - DP_KERNEL_NEWEST_BITS);
+
+	return bpf_map_lookup_elem(&newest_entries, &key);
+}
+
+/* Remembers an entry as the newest of its thread; says whether it was jumped to. As in
+ * src/pairing.c. */
+static __always_inline bool follow(const struct probe *probe, const struct dp_kernel_entry *entry,
+				   const struct dp_entry_call *asked, __u32 tid)
+{
+	struct newest_entry *newest = newest_of(tid);
+	__u64 visited = 1ull << (probe->site % 64);
+	__u32 word = probe->site / 64 & 1;
+	bool jumped;
+
+	if (!newest)
+		return false;
+	jumped = newest->tid == tid && newest->generation == probe->config->generation &&
+		 newest->sp == entry->sp &&
+		 (newest->stack0 == entry->stack0 || dp_is_return_trampoline(entry->stack0)) &&
+		 !(newest->visited[word] & visited) && dp_entry_may_jump(&newest->asked, asked);
+	if (!jumped) {
+		newest->tid = tid;
+		newest->generation = probe->config->generation;
+		newest->sp = entry->sp;
+		newest->stack0 = entry->stack0;
+		newest->visited[0] = newest->visited[1] = 0;
+	}
+	newest->visited[word] |= visited;
+	newest->asked = *asked;
+	return jumped;
+}
+
+/* Whether an entry is to be delivered. What it is part of is decided first, so that every call is
+ * drawn once. */
+static __always_inline bool draw_alone(struct pt_regs *ctx, const struct probe *probe,
+				       const struct dp_kernel_entry *entry, __u32 tid)
+{
+	struct dp_kernel_counts *counts = &probe->cpu->counts;
+	struct dp_entry_call asked = asked_of(ctx, probe);
+
+	if (is_inside(probe->slot, entry->stack0) || follow(probe, entry, &asked, tid)) {
+		count(counts, n_nested);
+		return false;
+	}
+	if (dp_entry_fails(&asked)) {
+		count(counts, n_failed);
+		return false;
+	}
+	if (draw(probe->cpu, asked.size, probe->config->rate_ln2_fixed))
+		return true;
+	count(counts, n_skipped);
+	count(counts, n_drawn);
+	return false;
+}
+
+/* An allocation function is entered whose return is not probed. */
+static __always_inline void enter_alone(struct pt_regs *ctx)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct dp_kernel_counts *counts;
+	struct dp_kernel_entry entry;
+	struct probe probe;
+	bool exact;
+
+	if (!open_probe(ctx, &probe) || tid == probe.config->except_tid)
+		return;
+	counts = &probe.cpu->counts;
+	exact = probe.config->exact;
+	count(counts, n_entries);
+	fill_entry(ctx, exact ? 0 : DP_KERNEL_DECIDED | DP_KERNEL_SAMPLED, &entry);
+	if (!exact && !draw_alone(ctx, &probe, &entry, tid))
+		return;
+	if (!put_entry(ctx, &probe, &entry, true)) {
+		count(counts, n_entry_lost);
+	} else if (!exact) {
+		count(counts, n_drawn);
+		count(counts, n_sampled);
+	}
+}
+
+/* ---- returns and frees ---- */
 
 /* Returns whether there was room. */
 static __always_inline bool put_return(struct pt_regs *ctx, const struct probe *probe,
@@ -699,10 +850,17 @@ static __noinline int freed_unpreempted(struct pt_regs *ctx)
 	return 0;
 }
 
+static __noinline int alone_unpreempted(struct pt_regs *ctx)
+{
+	enter_alone(ctx);
+	return 0;
+}
+
 WITHOUT_PREEMPTION(session)
 WITHOUT_PREEMPTION(entered)
 WITHOUT_PREEMPTION(returned)
 WITHOUT_PREEMPTION(freed)
+WITHOUT_PREEMPTION(alone)
 
 /* The same for another sort of link. */
 static __noinline int freed_link_unpreempted(struct pt_regs *ctx)
@@ -711,7 +869,14 @@ static __noinline int freed_link_unpreempted(struct pt_regs *ctx)
 	return 0;
 }
 
+static __noinline int alone_link_unpreempted(struct pt_regs *ctx)
+{
+	enter_alone(ctx);
+	return 0;
+}
+
 WITHOUT_PREEMPTION(freed_link)
+WITHOUT_PREEMPTION(alone_link)
 
 #include "perf/kernel_go.bpf.h"
 
@@ -939,8 +1104,11 @@ int thread_exit(void *ctx)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 	struct futex_call *call = bpf_map_lookup_elem(&futex_calls, &tid);
+	struct newest_entry *newest = newest_of(tid);
 	struct dp_kernel_cpu *cpu;
 
+	if (newest && newest->tid == tid)
+		newest->tid = 0;
 	bpf_map_delete_elem(&allocations, &tid);
 	if (!call)
 		return 0;

@@ -39,6 +39,7 @@ struct dp_kernel {
 	struct dp_probe_site *sites;
 	size_t n_sites;
 	bool has_go;
+	bool without_returns;
 	bool copies_heap; /* allocations come with a copy of their stack, else a callchain */
 	bool has_slot;
 	struct dp_kernel_programs *programs;
@@ -227,17 +228,39 @@ static bool has_go(const struct dp_sampler_options *options)
 	return false;
 }
 
+static int by_start(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Tells the programs where the allocation functions lie. */
+static int set_code(const struct dp_kernel *kernel)
+{
+	struct dp_kernel_code code;
+	size_t n = 0;
+
+	memset(&code, 0xff, sizeof(code));
+	for (size_t i = 0; i < kernel->n_sites; i++) {
+		const struct dp_probe_site *site = &kernel->sites[i];
+
+		if (site->kind == DP_KERNEL_FREE || site->start_avma == site->end_avma)
+			continue;
+		code.ranges[n].start = site->start_avma;
+		code.ranges[n++].end = site->end_avma;
+	}
+	qsort(code.ranges, n, sizeof(code.ranges[0]), by_start);
+	return dp_kernel_programs_set_code(kernel->programs, kernel->slot, &code);
+}
+
 static int open_probes(struct dp_kernel *kernel, const struct dp_sampler_options *options,
 		       struct dp_error *err)
 {
+	int r = 0;
+
 	if (options->n_sites == 0)
 		return 0;
-	if (options->without_returns && has_allocations(options))
-		return dp_error_set(
-			err, -EOPNOTSUPP,
-			"pid %d: returns must not be probed, and the kernel sampler does "
-			"not do without; use --sampler direct",
-			options->pid);
 	kernel->sites = malloc(options->n_sites * sizeof(*kernel->sites));
 	if (!kernel->sites)
 		return dp_error_set(err, -ENOMEM, "pid %d: out of memory", options->pid);
@@ -246,6 +269,12 @@ static int open_probes(struct dp_kernel *kernel, const struct dp_sampler_options
 	if (options->n_sites > DP_KERNEL_MAX_SITES)
 		return dp_error_set(err, -ENOSPC, "pid %d: more than %d functions to be probed",
 				    options->pid, DP_KERNEL_MAX_SITES);
+	kernel->without_returns = options->without_returns;
+	if (options->without_returns)
+		r = set_code(kernel);
+	if (r < 0)
+		return dp_error_set(err, r, "pid %d: preparing BPF maps: %s", options->pid,
+				    strerror(-r));
 	kernel->main_ended = !dp_thread_is_alive(options->pid, options->pid);
 	/* A link cannot be bound to a main thread that has ended. */
 	if (options->mode != DP_SAMPLER_KERNEL_EVENTS &&
@@ -261,7 +290,7 @@ static int configure(struct dp_kernel *kernel, const struct dp_sampler_options *
 		     struct dp_error *err)
 {
 	bool exact = options->heap_rate_bytes <= 1;
-	uint32_t max_live = exact					  ? 1
+	uint32_t max_live = exact || options->without_returns		  ? 1
 			    : options->heap_rate_bytes >= FINE_RATE_BYTES ? MAX_LIVE_COARSE
 									  : DP_KERNEL_MAX_LIVE;
 	int r;
@@ -387,8 +416,10 @@ uint32_t dp_kernel_stack_bytes(const struct dp_kernel *kernel)
 /* The main thread has ended, and others go on; see perf/kernel_probes.h. */
 static void keep_links(struct dp_kernel *kernel)
 {
-	const struct dp_sampler_options options = {
-		.pid = kernel->pid, .sites = kernel->sites, .n_sites = kernel->n_sites};
+	const struct dp_sampler_options options = {.pid = kernel->pid,
+						   .sites = kernel->sites,
+						   .n_sites = kernel->n_sites,
+						   .without_returns = kernel->without_returns};
 	struct dp_error unused;
 
 	/* Where this fails the process has ended, or we are where we were without. */

@@ -23,6 +23,9 @@
 /* Live sampled objects of one process. */
 #define DP_KERNEL_MAX_LIVE (1u << 20)
 
+/* Threads whose newest entry is known, of all processes, where returns are not probed. */
+#define DP_KERNEL_NEWEST_BITS 13
+
 /* Steps of the table of logarithms, see exponential(). */
 #define DP_KERNEL_LOG_STEPS 1024
 
@@ -50,6 +53,8 @@ static inline int dp_kernel_kind_is_go(enum dp_kernel_kind kind)
 #define DP_KERNEL_COOKIE_SIZE 24
 #define DP_KERNEL_COOKIE_COUNT 32
 #define DP_KERNEL_COOKIE_POINTER 40
+#define DP_KERNEL_COOKIE_ALIGN 48
+#define DP_KERNEL_COOKIE_ALIGNED 56 /* dp_probe_site.aligned */
 
 /* How one process is observed. */
 struct dp_kernel_config {
@@ -71,11 +76,12 @@ struct dp_kernel_config {
 
 /* Counters, of one process and one CPU. */
 struct dp_kernel_counts {
-	/* Entries: n_entries = n_nested + n_overflowed + n_skipped + n_entry_lost + n_no_room +
+	/* Entries: n_entries = n_nested + n_failed + n_skipped + n_entry_lost + n_no_room +
 	 * those delivered. */
 	__u64 n_entries;
 	__u64 n_nested;
-	__u64 n_overflowed;    /* size times count is beyond 64 bits: such a call fails */
+	__u64 n_failed;	       /* for certain: size times count is beyond 64 bits; without returns
+				  also a resize to nothing */
 	__u64 n_skipped;       /* drawn, and neither sampled nor of interest */
 	__u64 n_entry_lost;    /* to be delivered, no room in the ring */
 	__u64 n_no_room;       /* to be delivered, no room in the table of calls */
@@ -127,6 +133,13 @@ struct dp_kernel_site {
 	__u32 n_alone; /* calls seen to return without a probed call inside */
 	__u32 nests;   /* one was seen to call another probed function */
 	__u64 probe_avma;
+};
+
+/* The code of a process's allocation functions, ascending; what is left is empty, at the end. */
+struct dp_kernel_code {
+	struct {
+		__u64 start, end; /* avma */
+	} ranges[DP_KERNEL_MAX_SITES];
 };
 
 /* Records, as they are in a sample's raw part. Their types are beyond those of tracepoints, which

@@ -78,8 +78,9 @@ static int add_probe(struct dp_kernel_events *events, const struct dp_kernel_pro
 	const struct dp_probe_site *site = &options->sites[i];
 	enum dp_kernel_program program = dp_kernel_kind_is_go(site->kind) ? DP_KERNEL_PROGRAM_GO
 					 : site->kind == DP_KERNEL_FREE	  ? DP_KERNEL_PROGRAM_FREED
-					 : is_return ? DP_KERNEL_PROGRAM_RETURNED
-						     : DP_KERNEL_PROGRAM_ENTERED;
+					 : is_return		    ? DP_KERNEL_PROGRAM_RETURNED
+					 : options->without_returns ? DP_KERNEL_PROGRAM_ALONE
+								    : DP_KERNEL_PROGRAM_ENTERED;
 	char name[32];
 	int r;
 
@@ -98,13 +99,14 @@ static int add_probes(struct dp_kernel_events *events, const struct dp_kernel_pr
 		      uint32_t slot, const struct dp_sampler_options *options, pid_t tid,
 		      struct dp_error *err)
 {
+	bool returns = programs && !options->without_returns;
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < options->n_sites; i++) {
+	for (size_t i = 0; r == 0 && !options->without_returns && i < options->n_sites; i++) {
 		if (options->sites[i].kind == DP_KERNEL_FREE)
 			r = add_probe(events, programs, slot, options, i, false, tid, err);
 	}
-	for (int is_return = programs != NULL; is_return >= 0; is_return--) {
+	for (int is_return = returns; is_return >= 0; is_return--) {
 		for (size_t i = 0; r == 0 && i < options->n_sites; i++) {
 			if (options->sites[i].kind != DP_KERNEL_FREE &&
 			    !(is_return && dp_kernel_kind_is_go(options->sites[i].kind)))

@@ -34,7 +34,9 @@ uint64_t dp_kernel_cookie(uint32_t slot, const struct dp_probe_site *sites, size
 	       (uint64_t)sites[i].kind << DP_KERNEL_COOKIE_KIND |
 	       (uint64_t)(uint8_t)sites[i].i_size << DP_KERNEL_COOKIE_SIZE |
 	       (uint64_t)(uint8_t)sites[i].i_count << DP_KERNEL_COOKIE_COUNT |
-	       (uint64_t)(uint8_t)sites[i].i_pointer << DP_KERNEL_COOKIE_POINTER;
+	       (uint64_t)(uint8_t)sites[i].i_pointer << DP_KERNEL_COOKIE_POINTER |
+	       (uint64_t)(uint8_t)sites[i].i_align << DP_KERNEL_COOKIE_ALIGN |
+	       (uint64_t)sites[i].aligned << DP_KERNEL_COOKIE_ALIGNED;
 }
 
 /* What one link serves; in the order in which they are opened. Frees come first: no object is seen
@@ -68,6 +70,7 @@ static int open_link(struct dp_kernel_links *links, const struct dp_kernel_progr
 	struct link_create attr = {.offsets = (uintptr_t)offsets,
 				   .cookies = (uintptr_t)cookies,
 				   .pid = (uint32_t)options->pid};
+	enum dp_kernel_program program = program_of[group];
 	char path[64];
 	int fd;
 
@@ -84,9 +87,11 @@ static int open_link(struct dp_kernel_links *links, const struct dp_kernel_progr
 	/* A deleted file and one in another mount namespace have no other path. */
 	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", file_fd);
 	attr.path = (uintptr_t)path;
-	attr.attach_type =
-		group == GROUP_ALLOCATIONS ? DP_ATTACH_UPROBE_SESSION : DP_ATTACH_UPROBE_MULTI;
-	attr.program_fd = (uint32_t)dp_kernel_programs_fd(programs, program_of[group]);
+	if (program == DP_KERNEL_PROGRAM_SESSION && options->without_returns)
+		program = DP_KERNEL_PROGRAM_ALONE_LINK;
+	attr.attach_type = program == DP_KERNEL_PROGRAM_SESSION ? DP_ATTACH_UPROBE_SESSION
+								: DP_ATTACH_UPROBE_MULTI;
+	attr.program_fd = (uint32_t)dp_kernel_programs_fd(programs, program);
 	fd = (int)syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
 	if (fd < 0)
 		return dp_probe_refused(-errno, options->pid, "putting BPF probes into it", err);
@@ -120,7 +125,8 @@ static void open_links(void *context)
 	const struct dp_sampler_options *options = opening->options;
 	int r = 0;
 
-	for (enum group group = 0; group < N_GROUPS; group++) {
+	for (enum group group = options->without_returns ? GROUP_ALLOCATIONS : GROUP_FREES;
+	     group < N_GROUPS; group++) {
 		for (size_t i = 0; r >= 0 && i < options->n_sites; i++) {
 			if (!is_known_file(options->sites, i))
 				r = open_link(opening->links, opening->programs, opening->slot,

@@ -81,11 +81,14 @@ static struct dp_kernel_bpf *open_object(bool sessions, int n_cpus)
 	bpf_program__set_autoload(bpf->progs.session, sessions);
 	bpf_program__set_autoload(bpf->progs.freed_link, sessions);
 	bpf_program__set_autoload(bpf->progs.go_link, sessions);
+	bpf_program__set_autoload(bpf->progs.alone_link, sessions);
 	bpf_program__set_expected_attach_type(bpf->progs.session,
 					      (enum bpf_attach_type)DP_ATTACH_UPROBE_SESSION);
 	bpf_program__set_expected_attach_type(bpf->progs.freed_link,
 					      (enum bpf_attach_type)DP_ATTACH_UPROBE_MULTI);
 	bpf_program__set_expected_attach_type(bpf->progs.go_link,
+					      (enum bpf_attach_type)DP_ATTACH_UPROBE_MULTI);
+	bpf_program__set_expected_attach_type(bpf->progs.alone_link,
 					      (enum bpf_attach_type)DP_ATTACH_UPROBE_MULTI);
 	return bpf;
 }
@@ -280,6 +283,10 @@ int dp_kernel_programs_fd(const struct dp_kernel_programs *programs, enum dp_ker
 		return programs->has_sessions ? bpf_program__fd(bpf->progs.go_link) : -1;
 	case DP_KERNEL_PROGRAM_GO:
 		return bpf_program__fd(bpf->progs.go_hit);
+	case DP_KERNEL_PROGRAM_ALONE:
+		return bpf_program__fd(bpf->progs.alone);
+	case DP_KERNEL_PROGRAM_ALONE_LINK:
+		return programs->has_sessions ? bpf_program__fd(bpf->progs.alone_link) : -1;
 	}
 	return -1;
 }
@@ -462,6 +469,12 @@ int dp_kernel_programs_watch_go(struct dp_kernel_programs *programs, uint32_t sl
 	if (r < 0)
 		return dp_error_set(err, r, "preparing BPF maps: %s", strerror(-r));
 	return 0;
+}
+
+int dp_kernel_programs_set_code(struct dp_kernel_programs *programs, uint32_t slot,
+				const struct dp_kernel_code *code)
+{
+	return bpf_map_update_elem(bpf_map__fd(programs->bpf->maps.codes), &slot, code, BPF_ANY);
 }
 
 int dp_kernel_programs_configure(struct dp_kernel_programs *programs, uint32_t slot,

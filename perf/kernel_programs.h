@@ -27,6 +27,9 @@ enum dp_kernel_program {
 	DP_KERNEL_PROGRAM_FREED,
 	DP_KERNEL_PROGRAM_GO_LINK, /* gopark and ready, by a link and by perf events */
 	DP_KERNEL_PROGRAM_GO,
+	DP_KERNEL_PROGRAM_ALONE, /* an entry whose return is not probed, by a perf event and a link
+				  */
+	DP_KERNEL_PROGRAM_ALONE_LINK,
 };
 
 enum dp_kernel_output {
@@ -80,6 +83,10 @@ int dp_kernel_programs_reset(struct dp_kernel_programs *programs, uint32_t slot,
  */
 int dp_kernel_programs_watch_go(struct dp_kernel_programs *programs, uint32_t slot,
 				struct dp_error *err);
+
+/* Says where the allocation functions of the slot's process lie. Returns 0 or a negative errno. */
+int dp_kernel_programs_set_code(struct dp_kernel_programs *programs, uint32_t slot,
+				const struct dp_kernel_code *code);
 
 /* Returns 0 or a negative errno. */
 int dp_kernel_programs_configure(struct dp_kernel_programs *programs, uint32_t slot,

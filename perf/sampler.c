@@ -371,7 +371,7 @@ static void count_kernel(const struct dp_sampler *sampler, struct dp_sampler_sta
 	uint64_t n_entries_out;
 
 	dp_kernel_count(sampler->kernel, counts);
-	n_entries_out = counts->n_entries - counts->n_nested - counts->n_overflowed -
+	n_entries_out = counts->n_entries - counts->n_nested - counts->n_failed -
 			counts->n_skipped - counts->n_no_room;
 	stats->n_hits = n_entries_out + counts->n_returns_out + counts->n_frees_out +
 			counts->n_waits_out + counts->n_go_kept + counts->n_go_kept_lost;

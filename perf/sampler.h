@@ -30,14 +30,16 @@ enum dp_sampler_mode {
 
 /*
  * Where one function is probed: @file_off is the chosen instruction (perf/arch.h). The positions of
- * its arguments, -1 for none, are what the kernel sampler decides by.
+ * its arguments, -1 for none, and the rest are what the kernel sampler decides by.
  */
 struct dp_probe_site {
 	int fd; /* the file that holds the code; needed until dp_sampler_close() */
 	uint64_t file_off;
 	enum dp_kernel_kind kind; /* DP_KERNEL_FREE: entry only, no callchain; DP_KERNEL_GO_*: entry
 				   * only, with the callchain */
-	int8_t i_size, i_count, i_pointer;
+	int8_t i_size, i_count, i_pointer, i_align;
+	bool aligned;		       /* as in src/allocator.h */
+	uint64_t start_avma, end_avma; /* the function in the process; equal: not known */
 };
 
 struct dp_sampler_options {

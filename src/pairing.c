@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "perf/arch.h"
+#include "perf/entry_rules.h"
 #include "src/base/trampoline.h"
 #include "src/pending.h"
 
@@ -28,9 +29,6 @@
  */
 
 #define MAX_NESTED 1000
-
-/* What every object is aligned to at least. Source: malloc(3), on a 64-bit machine. */
-#define MALLOC_ALIGN 16
 
 /* Nothing is mapped in the lowest 64 KiB. Source: vm.mmap_min_addr, sysctl/vm.rst. */
 #define MIN_ADDR UINT64_C(0x10000)
@@ -178,36 +176,22 @@ static void enter(struct dp_pairing *pairing, struct dp_pending_thread *thread,
 	pairing->n_busy++;
 }
 
-static uint64_t pointer_of(const struct dp_event *event, const struct dp_alloc_function *function)
+/* What @event's call asks for, in the words of the rules that the kernel sampler has too. */
+static struct dp_entry_call call_of(const struct dp_event *event,
+				    const struct dp_alloc_function *function)
 {
-	return function->kind == DP_ALLOC_RESIZE ? event->entry.args[function->i_pointer] : 0;
-}
+	const uint64_t *args = event->entry.args;
 
-/*
- * Whether the newest call of @thread may end by jumping into @function: what it has to do with the
- * result afterwards it could not do then. One place that calls now this, now that function by a
- * jump of its own looks nearly the same, so no more is believed than allocators do.
- */
-static bool may_jump(const struct dp_pending_thread *thread, const struct dp_event *event,
-		     const struct dp_alloc_function *function, uint64_t size)
-{
-	const struct dp_alloc_function *from = thread->newest;
-
-	if (size == UINT64_MAX || thread->newest_pointer != pointer_of(event, function))
-		return false;
-	if (from == function) /* another library's */
-		return size >= thread->newest_size;
-	if (from->kind == DP_ALLOC_OUT || function->kind == DP_ALLOC_OUT)
-		return false; /* it stores the object */
-	if (from->kind == DP_ALLOC_RESIZE)
-		return size == thread->newest_size && !function->aligned;
-	if (!from->aligned)
-		return false;
-	/* What malloc aligns to anyway it does (glibc's aligned_alloc). */
-	if (!function->aligned)
-		return thread->newest_align != 0 && thread->newest_align <= MALLOC_ALIGN &&
-		       function->i_count < 0 && size == thread->newest_size;
-	return size >= thread->newest_size;
+	return (struct dp_entry_call){
+		.function = (uintptr_t)function,
+		.size = dp_alloc_size(function, args),
+		.pointer = function->kind == DP_ALLOC_RESIZE ? args[function->i_pointer] : 0,
+		.align = function->i_align < 0 ? 0 : args[function->i_align],
+		.resizes = function->kind == DP_ALLOC_RESIZE,
+		.stores = function->kind == DP_ALLOC_OUT,
+		.aligned = function->aligned,
+		.counts = function->i_count >= 0,
+	};
 }
 
 /*
@@ -215,7 +199,7 @@ static bool may_jump(const struct dp_pending_thread *thread, const struct dp_eve
  * returns, the second function of a chain may see their trampoline.
  */
 static bool is_jumped_to(const struct dp_pending_thread *thread, const struct dp_event *event,
-			 const struct dp_alloc_function *function, uint64_t size)
+			 const struct dp_entry_call *asked)
 {
 	if (thread->depth == 0 || thread->calls[0].sp != event->entry.sp)
 		return false;
@@ -226,13 +210,13 @@ static bool is_jumped_to(const struct dp_pending_thread *thread, const struct dp
 		if (thread->calls[i].probe_avma == event->entry.probe_avma)
 			return false;
 	}
-	return may_jump(thread, event, function, size);
+	return dp_entry_may_jump(&thread->newest, asked);
 }
 
 /* Remembers an entry as the newest of its thread; says whether it was jumped to. Where there is no
  * room nothing is remembered. */
 static bool follow(struct dp_pairing *pairing, const struct dp_event *event,
-		   const struct dp_alloc_function *function, uint64_t size)
+		   const struct dp_entry_call *asked)
 {
 	const struct dp_pending_call call = {.probe_avma = event->entry.probe_avma,
 					     .sp = event->entry.sp,
@@ -242,37 +226,36 @@ static bool follow(struct dp_pairing *pairing, const struct dp_event *event,
 
 	if (dp_pending_get(&pairing->pending, event->tid, &thread) < 0)
 		return false;
-	jumped = is_jumped_to(thread, event, function, size);
+	jumped = is_jumped_to(thread, event, asked);
 	if (!jumped)
 		thread->depth = 0;
 	if (dp_pending_push(thread, &call) < 0)
 		return jumped;
-	thread->newest = function;
-	thread->newest_pointer = pointer_of(event, function);
-	thread->newest_align = function->i_align < 0 ? 0 : event->entry.args[function->i_align];
-	thread->newest_size = size;
+	thread->newest = *asked;
 	return jumped;
 }
 
-/* An entry whose return is not probed. */
+/* An entry whose return is not probed. Where the kernel has drawn it, it has looked for jumps too,
+ * and for calls from inside as far as it knew where functions lie. */
 static int count_entry(struct dp_pairing *pairing, const struct dp_event *event,
 		       const struct dp_alloc_function *function)
 {
-	uint64_t size = dp_alloc_size(function, event->entry.args);
+	const struct dp_entry_call asked = call_of(event, function);
 
 	if (pairing->is_allocating(pairing->is_allocating_context, event->entry.stack0 - 1) ||
-	    follow(pairing, event, function, size)) {
+	    (!event->entry.decided && follow(pairing, event, &asked))) {
 		pairing->stats.n_nested++;
 		return 0;
 	}
-	if (size == UINT64_MAX || (size == 0 && pointer_of(event, function) != 0)) {
+	if (dp_entry_fails(&asked)) {
 		pairing->stats.n_failed++;
 		return 0;
 	}
 	pairing->stats.n_calls++;
-	if (!is_sampled(pairing, event, size))
+	if (!is_sampled(pairing, event, asked.size))
 		return 0;
-	return dp_heap_alloc(pairing->heap, pairing->intern(pairing->context, event), size, 0);
+	return dp_heap_alloc(pairing->heap, pairing->intern(pairing->context, event), asked.size,
+			     0);
 }
 
 int dp_pairing_entry(struct dp_pairing *pairing, const struct dp_event *event,

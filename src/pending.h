@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "src/allocator.h"
+#include "perf/entry_rules.h"
 #include "src/base/map.h"
 #include "src/heap.h"
 
@@ -45,10 +45,7 @@ struct dp_pending_thread {
 	size_t n_nested; /* calls entered inside it so far */
 
 	/* Of the newest call, where only entries are known; valid while depth > 0. */
-	const struct dp_alloc_function *newest;
-	uint64_t newest_pointer; /* that it was given, 0 if none */
-	uint64_t newest_align;	 /* that it was asked for, 0 if none */
-	uint64_t newest_size;
+	struct dp_entry_call newest;
 };
 
 struct dp_pending {

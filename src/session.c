@@ -319,7 +319,7 @@ static void add_decided(const struct dp_kernel_counts *kernel, struct dp_session
 	ret->heap.n_sampled += kernel->n_sampled;
 	ret->heap.n_live_overflow += kernel->n_live_overflow;
 	ret->pairing.n_nested += kernel->n_nested;
-	ret->pairing.n_failed += kernel->n_overflowed;
+	ret->pairing.n_failed += kernel->n_failed;
 	ret->pairing.n_no_room += kernel->n_no_room;
 	waits->n_calls += kernel->n_calls;
 	waits->n_waits += kernel->n_waits;

@@ -152,6 +152,32 @@ static enum dp_kernel_kind kind_of(enum dp_alloc_kind kind)
 	return kinds[kind];
 }
 
+static struct dp_probe_site site_of(const struct dp_session *session, const struct dp_probe *probe)
+{
+	const struct dp_alloc_function *function = probe->function;
+	struct dp_probe_site site = {
+		.fd = dp_module_fd(session->modules, dp_frame_module(probe->frame)),
+		.file_off = dp_frame_offset(probe->frame),
+		.kind = kind_of(function->kind),
+		.i_size = (int8_t)function->i_size,
+		.i_count = (int8_t)function->i_count,
+		.i_pointer = (int8_t)function->i_pointer,
+		.i_align = (int8_t)function->i_align,
+		.aligned = function->aligned};
+	struct dp_space_range range;
+	uint64_t n_bytes = probe->size_bytes;
+
+	/* Of unknown size: as dp_probes_is_allocating() has it. */
+	if (n_bytes <= probe->offset_bytes)
+		n_bytes = probe->offset_bytes + 1;
+	if (dp_space_mapping_of(session->space, probe->frame, &range) == 0) {
+		site.start_avma =
+			range.start + site.file_off - range.file_off - probe->offset_bytes;
+		site.end_avma = site.start_avma + n_bytes;
+	}
+	return site;
+}
+
 /* Every instruction that is probed. *@ret: of *@ret_n, to be freed. Returns 0 or -ENOMEM. */
 static int make_sites(const struct dp_session *session, struct dp_probe_site **ret, size_t *ret_n)
 {
@@ -166,13 +192,7 @@ static int make_sites(const struct dp_session *session, struct dp_probe_site **r
 	if (!sites)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
-		sites[i] = (struct dp_probe_site){
-			.fd = dp_module_fd(session->modules, dp_frame_module(list[i].frame)),
-			.file_off = dp_frame_offset(list[i].frame),
-			.kind = kind_of(list[i].function->kind),
-			.i_size = (int8_t)list[i].function->i_size,
-			.i_count = (int8_t)list[i].function->i_count,
-			.i_pointer = (int8_t)list[i].function->i_pointer};
+		sites[i] = site_of(session, &list[i]);
 	memcpy(sites + n, go->sites, n_go * sizeof(*sites));
 	*ret = sites;
 	*ret_n = n + n_go;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * entries_profile PID DIRECTORY STACKS: the exact heap profile of a process without return probes,
- * which the command line leaves out only where it must. STACKS: "copied", or "callchain". Says
- * "attached", and writes the profile when its input ends.
+ * entries_profile PID DIRECTORY STACKS SAMPLER: the exact heap profile of a process without return
+ * probes, which the command line leaves out only where it must. STACKS: "copied", or "callchain".
+ * SAMPLER: "", the one of choice, "direct", "kernel" or "kernel events". Says "attached", and
+ * writes the profile when its input ends.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -53,6 +54,20 @@ static int write_profile(struct dp_session *session, struct dp_profiler *profile
 	return r;
 }
 
+static int mode_of(const char *name)
+{
+	static const char *const names[] = {[DP_SAMPLER_AUTO] = "",
+					    [DP_SAMPLER_KERNEL] = "kernel",
+					    [DP_SAMPLER_DIRECT] = "direct",
+					    [DP_SAMPLER_KERNEL_EVENTS] = "kernel events"};
+
+	for (int i = 0; i < (int)(sizeof(names) / sizeof(names[0])); i++) {
+		if (strcmp(names[i], name) == 0)
+			return i;
+	}
+	return -1;
+}
+
 int main(int argc, char **argv)
 {
 	struct dp_session_options options = {
@@ -62,9 +77,10 @@ int main(int argc, char **argv)
 	struct dp_error err = {""};
 	int r;
 
-	if (argc != 4)
+	if (argc != 5 || mode_of(argv[4]) < 0)
 		return 2;
 	options.pid = (pid_t)atoi(argv[1]);
+	options.sampler = (enum dp_sampler_mode)mode_of(argv[4]);
 	options.heap_unwound = strcmp(argv[3], "copied") == 0;
 	r = dp_session_open(&session, &options, &err);
 	if (r == 0)

@@ -28,12 +28,14 @@ void sampler_sites(struct dp_probe_site sites[2], int fd)
 	sites[0] = (struct dp_probe_site){.fd = fd,
 					  .file_off = program_file_off(probed_alloc),
 					  .i_count = -1,
-					  .i_pointer = -1};
+					  .i_pointer = -1,
+					  .i_align = -1};
 	sites[1] = (struct dp_probe_site){.fd = fd,
 					  .file_off = program_file_off(probed_free),
 					  .kind = DP_KERNEL_FREE,
 					  .i_size = -1,
-					  .i_count = -1};
+					  .i_count = -1,
+					  .i_align = -1};
 }
 
 struct dp_sampler *sampler_open_with(const struct target *target, struct dp_sampler_options options,

@@ -268,6 +268,54 @@ static void when_the_main_thread_has_ended_the_others_are_seen(void **state)
 	expect_the_others_seen(true);
 }
 
+/* No return and no free is probed, nor once the main thread has ended. */
+static void expect_entries_alone(bool leaves)
+{
+	const struct dp_sampler_options options = {.without_returns = true};
+	struct dp_sampler_stats stats;
+	struct dp_sampler *sampler;
+	struct target target;
+	struct tally *tally;
+	uint64_t n_calls;
+
+	target_start(&target, leave_the_others_alone);
+	await(&target.shared->ready);
+	sampler = sampler_open_with(&target, options, true);
+	assert_true(has_breakpoint(target.pid, probed_alloc));
+	assert_false(has_breakpoint(target.pid, probed_free));
+	dp_sampler_enable(sampler);
+	if (leaves)
+		leave(&target);
+	sem_post(&target.shared->create);
+	let_work(&target);
+	tally = tally_new(target.shared);
+	tally_finish(tally, sampler);
+	n_calls = total_calls(target.shared);
+	dp_sampler_get_stats(sampler, &stats);
+	assert_true(n_calls > 0);
+	assert_int_equal(tally->n[DP_EVENT_ALLOC_ENTRY], n_calls);
+	assert_int_equal(tally->n_samples, n_calls);
+	assert_int_equal(stats.n_entry_hits, n_calls);
+	assert_int_equal(stats.n_hits, n_calls);
+	assert_int_equal(stats.n_return_hits + stats.n_free_hits, 0);
+	assert_int_equal(stats.n_entry_lost + stats.n_lost + stats.n_dropped, 0);
+	free(tally);
+	dp_sampler_close(sampler);
+	end(&target);
+}
+
+static void without_returns_entries_alone_are_seen(void **state)
+{
+	(void)state;
+	expect_entries_alone(false);
+}
+
+static void without_returns_the_others_are_seen_when_the_main_thread_ends(void **state)
+{
+	(void)state;
+	expect_entries_alone(true);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -276,6 +324,8 @@ int main(void)
 		cmocka_unit_test(threads_that_are_created_later_are_seen_and_so_are_theirs),
 		cmocka_unit_test(when_the_main_thread_ends_the_others_are_still_seen),
 		cmocka_unit_test(when_the_main_thread_has_ended_the_others_are_seen),
+		cmocka_unit_test(without_returns_entries_alone_are_seen),
+		cmocka_unit_test(without_returns_the_others_are_seen_when_the_main_thread_ends),
 	};
 	int r = perf_must_skip();
 

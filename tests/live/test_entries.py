@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 
-from harness import PATIENCE_S, LineReader, LiveTest, Profiler, expected_stacks, main
+from harness import PATIENCE_S, SAMPLER, SAMPLERS, LineReader, LiveTest, Profiler, expected_stacks, main
 from profiles import Profile, sum_stacks
 
 ENTRIES_PROFILE = os.environ.get("DP_ENTRIES_PROFILE", "")
@@ -25,10 +25,10 @@ class EntriesProfiler:
 
     wait_idle = Profiler.wait_idle
 
-    def __init__(self, pid, stacks):
+    def __init__(self, pid, stacks, sampler):
         self._directory = tempfile.TemporaryDirectory(prefix="dp-entries-")
         self._process = subprocess.Popen(
-            [ENTRIES_PROFILE, str(pid), self._directory.name, stacks],
+            [ENTRIES_PROFILE, str(pid), self._directory.name, stacks, sampler],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.pid = self._process.pid
@@ -51,8 +51,8 @@ class EntriesProfiler:
 
 
 class EntriesTest(LiveTest):
-    def entries(self, target, stacks):
-        profiler = EntriesProfiler(target.pid, stacks)
+    def entries(self, target, stacks, sampler):
+        profiler = EntriesProfiler(target.pid, stacks, sampler)
         self.addCleanup(profiler.end)
         return profiler
 
@@ -101,13 +101,15 @@ class EntriesTest(LiveTest):
             allocations,
         )
 
-    def run_truth(self, target, stacks="copied", n=20_000):
-        profiler = self.entries(target, stacks)
+    def run_truth(self, target, stacks="copied", n=20_000, sampler=SAMPLER):
+        profiler = self.entries(target, stacks, sampler)
         target.go_slowly(n, N_SLICE, profiler)
         report = target.ask("report")
         status, profile = profiler.stop()
         self.assertEqual(status, 0)
         self.check_comments(profile, "switched off")
+        if not sampler:
+            self.assertIn("kernel" if "kernel" in SAMPLERS else "direct", profile.comment().text("sampler"))
         self.check_truth(profile, report)
         self.assertEqual(profile.comment().numbers("allocations")["abandoned"], 0)
         self.assert_clean_text(target)
@@ -121,6 +123,11 @@ class EntriesTest(LiveTest):
 
     def test_every_call_is_counted_once_with_callchains(self):
         self.run_truth(self.target("truth"), "callchain")
+
+    def test_every_call_is_counted_once_where_the_kernel_has_no_sessions(self):
+        if "kernel" not in SAMPLERS or SAMPLER:
+            self.skipTest("once, and with the kernel sampler")
+        self.run_truth(self.target("truth"), sampler="kernel events")
 
     def test_calls_of_a_static_program_are_counted(self):
         self.run_truth(self.target("truth-static"))
@@ -156,6 +163,8 @@ class EntriesTest(LiveTest):
             [after["calls"] - before["calls"], after["bytes"] - before["bytes"], 0, 0],
         )
         self.check_comments(profiles[-1], "Go program")
+        if not SAMPLER:
+            self.assertIn("kernel" if "kernel" in SAMPLERS else "direct", profiles[-1].comment().text("sampler"))
         self.assertEqual(sum_stacks(profiles, "c_enter")[("c_allocate", "c_enter")], found[("c_allocate",)])
         target.ask("go 100")
         self.assertEqual(target.quit(), 0)
