@@ -155,3 +155,25 @@ double law_tail(const struct law *law, unsigned n_runs, double sum, int squares)
 	}
 	return fmin(0, bound(law, n_runs, sum, squares, sign * low));
 }
+
+double law_normal_limit(double level)
+{
+	double low = 0, high = 20;
+
+	for (int i = 0; i < 60; i++) {
+		double middle = (low + high) / 2;
+
+		if (erfc(middle / sqrt(2)) > level)
+			low = middle;
+		else
+			high = middle;
+	}
+	return high;
+}
+
+double law_bennett(double off, double variance, double largest)
+{
+	double u = largest * off / variance;
+
+	return off <= 0 ? 0 : -variance / (largest * largest) * ((1 + u) * log1p(u) - u);
+}

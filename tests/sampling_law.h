@@ -42,4 +42,13 @@ void law_free(struct law *law);
  */
 double law_tail(const struct law *law, unsigned n_runs, double sum, int squares);
 
+/* How far from its mean a normal number lies with the probability @level, to either side. */
+double law_normal_limit(double level);
+
+/*
+ * The logarithm of a bound on the probability that a sum of independent terms, each of which is at
+ * most @largest off its mean, is @off from its own. Source: Bennett's inequality.
+ */
+double law_bennett(double off, double variance, double largest);
+
 #endif

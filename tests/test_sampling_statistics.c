@@ -75,16 +75,23 @@ struct sums {
 
 /* ---- one run ---- */
 
-static struct dp_session *open_session(const struct sampling_target *target,
-				       enum dp_sampler_mode sampler, uint64_t seed)
+/* How a target is profiled. */
+struct way {
+	enum dp_sampler_mode sampler;
+	bool without_returns; /* and without waits: of what is in use nothing is known */
+};
+
+static struct dp_session *open_session(const struct sampling_target *target, const struct way *way,
+				       uint64_t seed)
 {
 	const struct dp_session_options options = {.pid = target->pid,
 						   .heap = true,
-						   .contention = true,
+						   .contention = !way->without_returns,
+						   .without_returns = way->without_returns,
 						   .heap_rate_bytes = HEAP_RATE,
 						   .block_rate_ns = BLOCK_RATE_NS,
 						   .seed = seed,
-						   .sampler = sampler};
+						   .sampler = way->sampler};
 	struct dp_session *session = NULL;
 	struct dp_error err = {0};
 
@@ -191,8 +198,18 @@ static uint64_t count_made(void)
 	return n;
 }
 
+/* Every entry is one call, part of one, or not delivered. */
+static void check_entries(const struct dp_session_stats *stats)
+{
+	assert_int_equal(stats->sampler.n_return_hits + stats->sampler.n_free_hits, 0);
+	assert_true(stats->pairing.n_nested > 0);
+	assert_int_equal(stats->sampler.n_entry_hits,
+			 stats->heap.n_seen + stats->pairing.n_nested + stats->pairing.n_failed);
+	assert_int_equal(stats->heap.n_live, 0);
+}
+
 /* Returns whether nothing was lost; then everything that the target did was seen. */
-static bool is_complete(struct dp_session *session)
+static bool is_complete(struct dp_session *session, const struct way *way)
 {
 	struct dp_session_stats stats;
 
@@ -200,29 +217,36 @@ static bool is_complete(struct dp_session *session)
 	if (stats.sampler.n_lost > 0 || stats.sampler.n_dropped > 0)
 		return false;
 	assert_int_equal(stats.heap.n_seen, count_made());
+	assert_true(stats.heap.n_sampled < stats.heap.n_seen);
+	if (way->without_returns) {
+		check_entries(&stats);
+		return true;
+	}
 	if (stats.contention.n_waits != SAMPLING_ALL_WAITS)
 		fail_msg("%llu waits of %d, %llu futex calls seen",
 			 (unsigned long long)stats.contention.n_waits, SAMPLING_ALL_WAITS,
 			 (unsigned long long)stats.contention.n_calls);
-	assert_true(stats.heap.n_sampled < stats.heap.n_seen);
 	assert_true(stats.contention.n_kept < stats.contention.n_waits);
 	return true;
 }
 
 /* Returns whether nothing was lost. */
-static bool run(struct sampling_target *target, enum dp_sampler_mode sampler, uint64_t seed,
+static bool run(struct sampling_target *target, const struct way *way, uint64_t seed,
 		struct estimates *ret)
 {
-	struct dp_session *session = open_session(target, sampler, seed);
+	struct dp_session *session = open_session(target, way, seed);
 	bool ok;
 
 	*ret = (struct estimates){0};
-	sampling_target_observe(target);
+	if (!way->without_returns)
+		sampling_target_observe(target);
 	work(target, session);
-	sampling_target_read_waits(target);
-	ok = is_complete(session);
-	if (ok) {
+	if (!way->without_returns)
+		sampling_target_read_waits(target);
+	ok = is_complete(session, way);
+	if (ok)
 		read_rows(session, DP_KIND_HEAP, "leaf_", add_heap, ret);
+	if (ok && !way->without_returns) {
 		read_rows(session, DP_KIND_BLOCK, "wait_", add_block, ret);
 		read_rows(session, DP_KIND_MUTEX, "release_", add_mutex, ret);
 	}
@@ -234,7 +258,7 @@ static bool run(struct sampling_target *target, enum dp_sampler_mode sampler, ui
 
 /* ---- what is expected ---- */
 
-static void make_law(struct law *ret, unsigned stack, size_t value)
+static void make_law(struct law *ret, const struct way *way, unsigned stack, size_t value)
 {
 	struct law_part parts[SAMPLING_N_MIXES];
 	size_t n = 0;
@@ -245,7 +269,9 @@ static void make_law(struct law *ret, unsigned stack, size_t value)
 		if (mix->stack != stack)
 			continue;
 		parts[n++] = (struct law_part){
-			.n = value < 2 ? mix->n : mix->n - mix->n_freed,
+			.n = value < 2		    ? mix->n
+			     : way->without_returns ? 0
+						    : mix->n - mix->n_freed,
 			.value = value % 2 ? mix->size : 1,
 			.p = -expm1(-(double)mix->size / HEAP_RATE),
 		};
@@ -343,41 +369,14 @@ static void judge_heap(struct sums *sums, unsigned stack, size_t value)
 		      stack, value, mean, spread, least);
 }
 
-/* How far from its mean a normal number lies with the probability @level, to either side. */
-static double normal_limit(double level)
-{
-	double low = 0, high = 20;
-
-	for (int i = 0; i < 60; i++) {
-		double middle = (low + high) / 2;
-
-		if (erfc(middle / sqrt(2)) > level)
-			low = middle;
-		else
-			high = middle;
-	}
-	return high;
-}
-
-/*
- * The logarithm of a bound on the probability that a sum of independent terms, each of which is at
- * most @largest off its mean, is @off from its own. Source: Bennett's inequality.
- */
-static double bennett(double off, double variance, double largest)
-{
-	double u = largest * off / variance;
-
-	return off <= 0 ? 0 : -variance / (largest * largest) * ((1 + u) * log1p(u) - u);
-}
-
 static void judge_waits(struct sums *sums, size_t row, size_t value)
 {
 	const struct wait_sums *wait = &sums->waits[row];
 	size_t kind = row == SAMPLING_N_WAITS ? SAMPLING_RELEASED : row;
-	double least = log(LEVEL / N_COMPARISONS / 2), z = normal_limit(LEVEL / N_COMPARISONS);
+	double least = log(LEVEL / N_COMPARISONS / 2), z = law_normal_limit(LEVEL / N_COMPARISONS);
 	double slack = value ? N_RUNS * STAMP_NS * (double)sampling_waits[kind].n : 0;
 	double variance = wait->variance[value], off = wait->off[value];
-	double tail = bennett(fabs(off) - slack, variance, wait->largest[value]);
+	double tail = law_bennett(fabs(off) - slack, variance, wait->largest[value]);
 	double excess = N_RUNS * wait->fourth[value] / variance / variance;
 	double ratio = wait->square[value] / variance;
 	double spread = (ratio - 1) / sqrt(fmax(2 + excess, 1) / N_RUNS);
@@ -392,17 +391,17 @@ static void judge_waits(struct sums *sums, size_t row, size_t value)
 		      tail, least);
 }
 
-static void judge(struct sums *sums)
+static void judge(struct sums *sums, const struct way *way)
 {
 	for (unsigned s = 0; s < SAMPLING_N_STACKS; s++)
 		for (size_t v = 0; v < N_HEAP_VALUES; v++)
 			judge_heap(sums, s, v);
-	for (size_t row = 0; row < N_WAIT_ROWS; row++)
+	for (size_t row = 0; !way->without_returns && row < N_WAIT_ROWS; row++)
 		for (size_t v = 0; v < N_WAIT_VALUES; v++)
 			judge_waits(sums, row, v);
 }
 
-static void check_sampler(enum dp_sampler_mode sampler)
+static void check_way(const struct way *way)
 {
 	static struct sums sums;
 	struct estimates got;
@@ -411,21 +410,27 @@ static void check_sampler(enum dp_sampler_mode sampler)
 	memset(&sums, 0, sizeof(sums));
 	for (unsigned s = 0; s < SAMPLING_N_STACKS; s++)
 		for (size_t v = 0; v < N_HEAP_VALUES; v++)
-			make_law(&sums.laws[s][v], s, v);
+			make_law(&sums.laws[s][v], way, s, v);
 	sampling_target_start(&target, DP_SAMPLING);
 	for (uint64_t seed = 1; seed <= N_RUNS; seed++) {
 		/* What was lost says nothing about chance. */
-		while (!run(&target, sampler, seed, &got))
+		while (!run(&target, way, seed, &got))
 			assert_true(++sums.n_lost_runs <= MAX_LOST_RUNS);
 		take_heap(&sums, &got);
-		take_waits(&sums, &got, &target.waits);
+		if (!way->without_returns)
+			take_waits(&sums, &got, &target.waits);
 	}
 	sampling_target_end(&target);
-	judge(&sums);
+	judge(&sums, way);
 	for (unsigned s = 0; s < SAMPLING_N_STACKS; s++)
 		for (size_t v = 0; v < N_HEAP_VALUES; v++)
 			law_free(&sums.laws[s][v]);
 	assert_int_equal(sums.n_wrong, 0);
+}
+
+static void check_sampler(enum dp_sampler_mode sampler)
+{
+	check_way(&(struct way){.sampler = sampler});
 }
 
 /* Whether this build has the sampler of that name: DP_SAMPLERS, as in tests/live/harness.py. */
@@ -460,6 +465,23 @@ static void the_same_where_the_kernel_has_no_sessions(void **state)
 	check_sampler(DP_SAMPLER_KERNEL_EVENTS);
 }
 
+/* Of calls that jump into others too: what is one call is drawn once. */
+static void where_returns_are_not_probed_allocations_are_unbiased(void **state)
+{
+	(void)state;
+	if (!has_sampler("kernel"))
+		skip();
+	check_way(&(struct way){.sampler = DP_SAMPLER_KERNEL, .without_returns = true});
+}
+
+static void the_same_by_events(void **state)
+{
+	(void)state;
+	if (!has_sampler("kernel"))
+		skip();
+	check_way(&(struct way){.sampler = DP_SAMPLER_KERNEL_EVENTS, .without_returns = true});
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -468,6 +490,8 @@ int main(void)
 		cmocka_unit_test(
 			estimates_of_the_kernel_sampler_are_unbiased_and_spread_as_predicted),
 		cmocka_unit_test(the_same_where_the_kernel_has_no_sessions),
+		cmocka_unit_test(where_returns_are_not_probed_allocations_are_unbiased),
+		cmocka_unit_test(the_same_by_events),
 	};
 	int r = perf_must_skip();
 

@@ -25,6 +25,7 @@
 
 static int to_thread[N_THREADS][2], from_thread[N_THREADS][2];
 static void *objects[SAMPLING_N_MIXES][MAX_OBJECTS];
+static void *volatile nothing;
 static atomic_uint n_waiting;
 static _Atomic uint32_t word;
 
@@ -59,11 +60,12 @@ static char hear(const int ends[2])
 
 /* ---- allocations ---- */
 
-#define LEAF(number)                           \
+#define LEAF(number) LEAF_BY(number, malloc(size))
+#define LEAF_BY(number, call)                  \
 	KEEP void *leaf_##number(size_t size); \
 	KEEP void *leaf_##number(size_t size)  \
 	{                                      \
-		void *object = malloc(size);   \
+		void *object = call;           \
                                                \
 		if (!object)                   \
 			_exit(4);              \
@@ -83,8 +85,9 @@ LEAF(8)
 LEAF(9)
 LEAF(10)
 LEAF(11)
-LEAF(12)
-LEAF(13)
+/* glibc's reallocarray jumps to realloc, and that of nothing to malloc. */
+LEAF_BY(12, reallocarray(nothing, 1, size))
+LEAF_BY(13, realloc(nothing, size))
 LEAF(14)
 
 static void *(*const leaves[SAMPLING_N_STACKS])(size_t size) = {
