@@ -6,7 +6,7 @@ import resource
 import time
 
 from harness import FAILURES, Loop, cpu_seconds, median, number, print_table
-from tools import Bare, BareTraps, Deltaprof, PerfRecord
+from tools import Bare, BareTraps, Deltaprof, EntriesOnly, PerfRecord
 
 SAMPLERS = ("kernel", "direct")
 IDLE_THREADS_AT_ATTACH = 1999
@@ -40,6 +40,13 @@ def ours(bench, sampler, arguments=(), sites=None, **others):
     return tool
 
 
+def allocation_only(bench):
+    tool = EntriesOnly(bench.entries_binary, [bench.entry], f"{bench.directory}/ours",
+                       "kernel, allocation only")
+    tool.missing = tool.missing or why_not(bench, "kernel")
+    return tool
+
+
 def traps(bench, name=BareTraps.name, events=None):
     """What the traps alone cost. @events: 0 malloc's entry, 1 its return, 2 free (all)."""
     events = (0, 1, 2) if events is None else events
@@ -61,6 +68,7 @@ def sampler_tables(bench):
         traps(bench),
         traps(bench, "bare traps, entry and free", (0, 2)),
         traps(bench, "bare trap, entry only", (0,)),
+        allocation_only(bench),
         ours(bench, "kernel"),
         ours(bench, "kernel", ("--heap-rate", "1")),
         ours(bench, "direct"),
@@ -74,7 +82,22 @@ def sampler_tables(bench):
         runs, broken = bench.interleave(tools, lambda tool: bench.measure_once(tool, loop))
     bench.results["sampler"] = runs
     bench.print_loop_table("malloc/free loop, each sampler", 1, runs, broken)
+    allocation_table(bench, tools[3].name, tools[4].name, runs, broken)
     own_cpu_table(bench)
+
+
+def allocation_table(bench, trap, only, runs, broken):
+    """Allocation only against the one trap that it needs; window by window, as the machine sways."""
+    columns = ["attached", "x bare trap, of medians", "of each round: median", "min..max"]
+    title = f"allocation only, against malloc's entry counted bare, {bench.repeats} rounds"
+    if only in broken or trap in broken:
+        print_table(title, columns, [[only, broken.get(only) or broken[trap]]])
+        return
+    ns = {name: [run["ns_per_pair"] for run in runs[name]] for name in (trap, only)}
+    ratios = [ours_ns / trap_ns for ours_ns, trap_ns in zip(ns[only], ns[trap])]
+    bench.results["allocation only"] = ratios
+    print_table(title, columns, [[only, number(median(ns[only]) / median(ns[trap])),
+                                  number(median(ratios)), span(ratios)]])
 
 
 def own_cpu_once(bench, tool, loop):

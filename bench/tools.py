@@ -206,6 +206,33 @@ class Deltaprof(Tool):
         spent.seen, spent.lost = counts["delivered"], counts["lost"] + counts["dropped"]
 
 
+class EntriesOnly(Deltaprof):
+    """Our kernel sampler as where returns must not be probed, by tests/entries_profile.c."""
+    events_per_pair = 1
+    RATE_BYTES = 512 * 1024
+
+    def start(self, pid):
+        shutil.rmtree(self.directory, ignore_errors=True)
+        os.makedirs(self.directory)
+        self.process = subprocess.Popen(
+            [self.binary, str(pid), self.directory, "copied", "kernel", str(self.RATE_BYTES)],
+            bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            read_line(self.process.stdout, 30)
+        except BenchError as error:
+            raise BenchError(self.process.stderr.read().decode().strip() or str(error)) from error
+
+    def stop(self):
+        self.process.stdin.close()
+
+    def files(self):
+        return glob.glob(f"{self.directory}/entries.pb.gz")
+
+    def seen(self, spent):
+        self.process.stdout.close()
+        super().seen(spent)
+
+
 def probes_of(binary, loop_pid, functions, directory):
     """Where our command puts its probes in @functions: what the rivals are given, too."""
     tool = Deltaprof(binary, [], directory, "placement")

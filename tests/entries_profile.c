@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * entries_profile PID DIRECTORY STACKS SAMPLER: the exact heap profile of a process without return
+ * entries_profile PID DIRECTORY STACKS SAMPLER RATE: the heap profile of a process without return
  * probes, which the command line leaves out only where it must. STACKS: "copied", or "callchain".
- * SAMPLER: "", the one of choice, "direct", "kernel" or "kernel events". Says "attached", and
- * writes the profile when its input ends.
+ * SAMPLER: "", the one of choice, "direct", "kernel" or "kernel events". RATE: in bytes, 1 is
+ * exact. Says "attached", and writes the profile when its input ends.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -71,16 +71,17 @@ static int mode_of(const char *name)
 int main(int argc, char **argv)
 {
 	struct dp_session_options options = {
-		.heap = true, .heap_rate_bytes = 1, .block_rate_ns = 1, .without_returns = true};
+		.heap = true, .block_rate_ns = 1, .without_returns = true};
 	struct dp_profiler *profiler = NULL;
 	struct dp_session *session = NULL;
 	struct dp_error err = {""};
 	int r;
 
-	if (argc != 5 || mode_of(argv[4]) < 0)
+	if (argc != 6 || mode_of(argv[4]) < 0)
 		return 2;
 	options.pid = (pid_t)atoi(argv[1]);
 	options.sampler = (enum dp_sampler_mode)mode_of(argv[4]);
+	options.heap_rate_bytes = strtoull(argv[5], NULL, 10);
 	options.heap_unwound = strcmp(argv[3], "copied") == 0;
 	r = dp_session_open(&session, &options, &err);
 	if (r == 0)

@@ -28,7 +28,7 @@ class EntriesProfiler:
     def __init__(self, pid, stacks, sampler):
         self._directory = tempfile.TemporaryDirectory(prefix="dp-entries-")
         self._process = subprocess.Popen(
-            [ENTRIES_PROFILE, str(pid), self._directory.name, stacks, sampler],
+            [ENTRIES_PROFILE, str(pid), self._directory.name, stacks, sampler, "1"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.pid = self._process.pid
@@ -50,7 +50,7 @@ class EntriesProfiler:
             self.stop()
 
 
-class EntriesTest(LiveTest):
+class EntriesCase(LiveTest):
     def entries(self, target, stacks, sampler):
         profiler = EntriesProfiler(target.pid, stacks, sampler)
         self.addCleanup(profiler.end)
@@ -116,6 +116,8 @@ class EntriesTest(LiveTest):
         self.assertEqual(target.quit(), 0)
         return profile
 
+
+class EntriesTest(EntriesCase):
     def test_every_call_is_counted_once(self):
         profile = self.run_truth(self.target("truth"))
         # glibc's reallocarray jumps to realloc, and that to malloc.
@@ -123,11 +125,6 @@ class EntriesTest(LiveTest):
 
     def test_every_call_is_counted_once_with_callchains(self):
         self.run_truth(self.target("truth"), "callchain")
-
-    def test_every_call_is_counted_once_where_the_kernel_has_no_sessions(self):
-        if "kernel" not in SAMPLERS or SAMPLER:
-            self.skipTest("once, and with the kernel sampler")
-        self.run_truth(self.target("truth"), sampler="kernel events")
 
     def test_calls_of_a_static_program_are_counted(self):
         self.run_truth(self.target("truth-static"))
@@ -181,6 +178,15 @@ class EntriesTest(LiveTest):
         profiler = self.profile(target, "-q", "-d", "200ms", verbose=False, attached=False)
         self.assertEqual(profiler.wait(), 0)
         self.assertEqual(profiler.stderr, "")
+
+
+class EventsTest(EntriesCase):
+    """As on kernels without sessions."""
+
+    SAMPLER = "kernel"
+
+    def test_every_call_is_counted_once(self):
+        self.run_truth(self.target("truth"), sampler="kernel events")
 
 
 if __name__ == "__main__":
