@@ -466,7 +466,7 @@ static void the_same_where_the_kernel_has_no_sessions(void **state)
 }
 
 /* Of calls that jump into others too: what is one call is drawn once. */
-static void where_returns_are_not_probed_allocations_are_unbiased(void **state)
+static void without_returns_allocations_are_unbiased(void **state)
 {
 	(void)state;
 	if (!has_sampler("kernel"))
@@ -474,15 +474,8 @@ static void where_returns_are_not_probed_allocations_are_unbiased(void **state)
 	check_way(&(struct way){.sampler = DP_SAMPLER_KERNEL, .without_returns = true});
 }
 
-static void the_same_by_events(void **state)
-{
-	(void)state;
-	if (!has_sampler("kernel"))
-		skip();
-	check_way(&(struct way){.sampler = DP_SAMPLER_KERNEL_EVENTS, .without_returns = true});
-}
-
-int main(void)
+/* With an argument the cases without returns, which take their time too, and else the others. */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
@@ -490,10 +483,15 @@ int main(void)
 		cmocka_unit_test(
 			estimates_of_the_kernel_sampler_are_unbiased_and_spread_as_predicted),
 		cmocka_unit_test(the_same_where_the_kernel_has_no_sessions),
-		cmocka_unit_test(where_returns_are_not_probed_allocations_are_unbiased),
-		cmocka_unit_test(the_same_by_events),
+		cmocka_unit_test(without_returns_allocations_are_unbiased),
 	};
 	int r = perf_must_skip();
+
+	(void)argv;
+	if (argc > 1)
+		cmocka_set_test_filter("without_*");
+	else
+		cmocka_set_skip_filter("without_*");
 
 	return r ? r : cmocka_run_group_tests(tests, NULL, NULL);
 }
