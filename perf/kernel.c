@@ -210,15 +210,6 @@ static int check_namespace(struct dp_error *err)
 		"run in another pid namespace; use --sampler direct");
 }
 
-static bool has_allocations(const struct dp_sampler_options *options)
-{
-	for (size_t i = 0; i < options->n_sites; i++) {
-		if (!dp_kernel_kind_is_go(options->sites[i].kind))
-			return true;
-	}
-	return false;
-}
-
 static bool has_go(const struct dp_sampler_options *options)
 {
 	for (size_t i = 0; i < options->n_sites; i++) {
