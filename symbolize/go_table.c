@@ -130,7 +130,7 @@ static int read_table(struct dp_go_table *table, const struct dp_go_file *file)
 	r = dp_go_file_chunk(file, svma, (size_t)n_bytes, &table->table);
 	if (r == 0)
 		r = read_header(table->table.bytes, &header);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (header.functions >= n_bytes ||
 	    (n_bytes - header.functions) / (header.format == DP_GO_FORMAT_1_16 ? 16 : 8) <

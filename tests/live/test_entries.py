@@ -146,7 +146,7 @@ class EntriesTest(EntriesCase):
         target = self.target("cgo")
         target.ask("go 20")
         before = target.ask("report")
-        profiler = self.profile(target, "--heap-rate", "1", "-i", "500ms")
+        profiler = self.profile(target, "-e", "cheap", "--heap-rate", "1", "-i", "500ms")
         profiler.wait_line(r"\(cgo\): it is a Go program", "the line about what is in use")
         for _ in range(20):
             target.ask("go 20")

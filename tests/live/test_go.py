@@ -29,7 +29,7 @@ COUNT_TYPES = [("contentions", "count"), ("delay", "nanoseconds")]
 TYPES = {"heap": HEAP_TYPES, "block": COUNT_TYPES, "mutex": COUNT_TYPES}
 # What sanitizers look at is the same for all of them.
 FLAVOURS = ["default", "stripped"] if SANITIZED else list(go_programs.FLAVOURS)
-INTERVAL = "2s" if SANITIZED else "1s"
+INTERVAL_S = 2 if SANITIZED else 1
 
 
 def minor(version):
@@ -43,6 +43,7 @@ class Straddled(Exception):
 class GoTest(LiveTest):
     VERSION = None
     kinds = ()
+    interval_s = INTERVAL_S
 
     def setUp(self):
         super().setUp()
@@ -116,10 +117,10 @@ class GoTest(LiveTest):
         options = {"-heap-rate": "heap", "-block-rate": "block", "-mutex-fraction": "mutex"}
         self.kinds = [kind for option, kind in options.items() if option in args]
         wanted = self.kinds + (["cheap"] if flavour == "cgo" else [])
-        return target, self.profile(target, "-i", INTERVAL, "-e", ",".join(wanted))
+        return target, self.profile(target, "-i", f"{self.interval_s}s", "-e", ",".join(wanted))
 
     def until_not_straddled(self, run, n=5):
-        """On a machine that others use too, an interval may end in a round: then all begins anew."""
+        """On a slow machine an interval may end in a round: then all begins anew, with longer ones."""
         for i in range(n):
             try:
                 run()
@@ -127,6 +128,7 @@ class GoTest(LiveTest):
             except Straddled:
                 if i == n - 1:
                     raise
+                self.interval_s *= 2
                 for profiler in self.profilers:
                     profiler.end()
                 for target in self.targets:
