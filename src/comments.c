@@ -311,10 +311,7 @@ static int add_go(struct dp_pprof *profile, enum dp_kind kind, const struct dp_s
 		  const struct dp_session_stats *before, const struct dp_session_stats *now,
 		  const struct dp_report_counts *counts)
 {
-	static const enum dp_go_list lists[] = {[DP_KIND_HEAP] = DP_GO_HEAP,
-						[DP_KIND_BLOCK] = DP_GO_BLOCK,
-						[DP_KIND_MUTEX] = DP_GO_MUTEX};
-	enum dp_go_list list = lists[kind];
+	enum dp_go_list list = dp_kind_go_list(kind);
 	int r = add_process(profile, session);
 
 	if (r == 0)

@@ -54,7 +54,7 @@ int dp_go_waits_find_sites(struct dp_probe_site ret_sites[DP_GO_WAITS_N_SITES],
 			   struct dp_error *err)
 {
 	struct dp_probe_site park, ready, acquire;
-	bool park_has_frame, unused;
+	bool park_has_frame = false, unused;
 	int r;
 
 	if (minor < FIRST_MINOR)
@@ -69,7 +69,7 @@ int dp_go_waits_find_sites(struct dp_probe_site ret_sites[DP_GO_WAITS_N_SITES],
 	if (r == 0)
 		r = find_site(&acquire, &unused, "runtime.semacquire1", names, modules, module,
 			      err);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	park.kind = DP_KERNEL_GO_PARK;
 	ready.kind = DP_KERNEL_GO_READY;

@@ -222,18 +222,10 @@ bool dp_session_has(const struct dp_session *session, enum dp_kind kind)
 	return false;
 }
 
-static enum dp_go_list go_list(enum dp_kind kind)
-{
-	static const enum dp_go_list lists[] = {[DP_KIND_HEAP] = DP_GO_HEAP,
-						[DP_KIND_BLOCK] = DP_GO_BLOCK,
-						[DP_KIND_MUTEX] = DP_GO_MUTEX};
-
-	return lists[kind];
-}
-
 const struct dp_go_source *dp_session_go_source(const struct dp_session *session, enum dp_kind kind)
 {
-	if (!session->go || kind == DP_KIND_CHEAP || !dp_go_source_has(session->go, go_list(kind)))
+	if (!session->go || kind == DP_KIND_CHEAP ||
+	    !dp_go_source_has(session->go, dp_kind_go_list(kind)))
 		return NULL;
 	return session->go;
 }
@@ -254,7 +246,7 @@ struct dp_delta_spec dp_session_delta_spec(const struct dp_session *session, enu
 					   size_t max_rows)
 {
 	if (dp_session_go_source(session, kind))
-		return dp_go_delta_spec(go_list(kind), max_rows);
+		return dp_go_delta_spec(dp_kind_go_list(kind), max_rows);
 	if (kind == DP_KIND_HEAP || kind == DP_KIND_CHEAP)
 		return dp_heap_delta_spec(max_rows);
 	return dp_contention_delta_spec(max_rows);
@@ -274,7 +266,7 @@ static int feed_go_waits(const struct dp_session *session, enum dp_kind kind,
 int dp_session_feed(struct dp_session *session, enum dp_kind kind, struct dp_delta *delta)
 {
 	if (dp_session_go_source(session, kind))
-		return dp_go_source_feed(session->go, go_list(kind), delta);
+		return dp_go_source_feed(session->go, dp_kind_go_list(kind), delta);
 	if (session->go && kind != DP_KIND_CHEAP)
 		return feed_go_waits(session, kind, delta);
 	switch (kind) {

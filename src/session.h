@@ -63,6 +63,19 @@ enum dp_kind {
 	DP_KIND_CHEAP, /* of a Go program: the heap of its C code */
 };
 
+/* Which of a Go runtime's lists is the source of @kind, which is none for DP_KIND_CHEAP. */
+static inline enum dp_go_list dp_kind_go_list(enum dp_kind kind)
+{
+	switch (kind) {
+	case DP_KIND_BLOCK:
+		return DP_GO_BLOCK;
+	case DP_KIND_MUTEX:
+		return DP_GO_MUTEX;
+	default:
+		return DP_GO_HEAP;
+	}
+}
+
 /* Everything since the attach. */
 struct dp_session_stats {
 	struct dp_sampler_stats sampler;
