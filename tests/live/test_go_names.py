@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Names of Go code, compared with what the program's own runtime says of every stack that it has
-recorded, and with the profiles that it writes. For each toolchain in DP_GO_TOOLCHAINS (paths of `go`
+recorded, and with the profiles that it writes. For each toolchain in DP_GO_COMMANDS (paths of `go`
 programs, by colons; else the `go` in PATH), and each way to build.
 
 Environment: DP_GO_NAMES, the program tests/go_names.c.
@@ -172,7 +172,7 @@ def check(go, minor, flavour, directory):
 
 
 def main():
-    toolchains = os.environ.get("DP_GO_TOOLCHAINS") or shutil.which("go")
+    toolchains = os.environ.get("DP_GO_COMMANDS") or shutil.which("go")
     if not toolchains:
         print("there is no Go toolchain")
         return 1 if os.environ.get("DP_REQUIRE_PERF") == "1" else 77
