@@ -5,13 +5,14 @@
  */
 #include "src/go_memory.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include "src/base/proc_stat.h"
 
 typedef int read_batch(pid_t tid, const struct iovec *local, const struct iovec *remote, size_t n,
 		       size_t *ret_n);
@@ -58,28 +59,6 @@ static int read_file(pid_t tid, const struct iovec *local, const struct iovec *r
 	return r;
 }
 
-/* Another thread than the main one, which has ended; 0: there is none. */
-static pid_t other_thread(pid_t pid)
-{
-	char path[64];
-	struct dirent *entry;
-	pid_t tid = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	dir = opendir(path);
-	if (!dir)
-		return 0;
-	while (tid == 0 && (entry = readdir(dir))) {
-		pid_t found = (pid_t)strtol(entry->d_name, NULL, 10);
-
-		if (found > 0 && found != pid)
-			tid = found;
-	}
-	closedir(dir);
-	return tid;
-}
-
 static int read_through(read_batch *read, pid_t pid, const struct iovec *local,
 			const struct iovec *remote, size_t n, size_t *ret_n)
 {
@@ -88,8 +67,8 @@ static int read_through(read_batch *read, pid_t pid, const struct iovec *local,
 
 	if (r != -ESRCH)
 		return r;
-	tid = other_thread(pid);
-	return tid == 0 ? r : read(tid, local, remote, n, ret_n);
+	tid = dp_find_live_thread(pid);
+	return tid == 0 || tid == pid ? r : read(tid, local, remote, n, ret_n);
 }
 
 int dp_go_memory_read_all(pid_t pid, const struct iovec *local, const struct iovec *remote,
