@@ -175,7 +175,8 @@ static void show_status(const struct dp_tracked *tracked, const struct deltaprof
 	char text[1024];
 	size_t n = 0;
 
-	if (tracked->heap)
+	/* What a Go program's runtime has sampled is no event of ours. */
+	if (now->n_allocations > 0)
 		n += show_sampled(sampled, sizeof(sampled), "allocations",
 				  now->n_allocations_sampled - before->n_allocations_sampled,
 				  now->n_allocations - before->n_allocations);
