@@ -324,6 +324,12 @@ static int add_go(struct dp_pprof *profile, enum dp_kind kind, const struct dp_s
 			"readings: %llu failed, the process was ending or executing another "
 			"program; what it did since the last one is missing",
 			GREW(go.n_failed));
+	if (r == 0 && GREW(go.n_late) > 0)
+		r = add(profile,
+			"late: %llu buckets could not be read whole at the attach; what they "
+			"counted "
+			"from then until this profile is missing",
+			GREW(go.n_late));
 	if (r == 0)
 		r = add(profile,
 			"stacks: in this profile %llu, known %llu, overflowed %llu, without a row "

@@ -396,6 +396,7 @@ void dp_go_buckets_get(const struct dp_go_buckets *b, size_t i, struct dp_go_buc
 		.pcs = b->list.pcs + node->first_pc, .n_pcs = node->n_pcs, .size = node->size};
 	if (!state->is_taken)
 		return;
+	ret->is_known = true;
 	if (b->type == DP_GO_HEAP) {
 		ret->allocs = state->taken.allocs;
 		ret->frees = state->taken.frees;

@@ -20,6 +20,7 @@ struct dp_go_bucket {
 	const uint64_t *pcs; /* as recorded, avma, leaf first: return addresses, without the
 				sentinel that some versions begin with */
 	size_t n_pcs;
+	bool is_known;		/* read whole once; else there are no figures yet */
 	uint64_t size;		/* heap: of each object; else 0 */
 	uint64_t allocs, frees; /* heap */
 	int64_t count, cycles;	/* block and mutex, as the runtime reports them */

@@ -21,13 +21,24 @@
 #include "src/scale.h"
 
 #define N_LISTS 3
+/* A bucket that changes all the time may be in the midst of it at each look. */
+#define MAX_BASE_READINGS 20
 
 /* A bucket of the heap, as of the last reading that counts. */
 struct heap_row {
 	uint32_t stack;
 	uint64_t size;
+	bool is_known;	      /* has been read whole */
+	bool needs_base;      /* was there when the source was made, and could not be read whole */
 	uint64_t base_allocs; /* when the source was made */
 	uint64_t allocs, frees;
+};
+
+/* A bucket of the others. */
+struct wait_row {
+	uint32_t group;
+	bool needs_base;
+	int64_t base_count, base_cycles; /* that are not to count */
 };
 
 /* Block and mutex: buckets of equal stacks are one. */
@@ -45,8 +56,8 @@ struct list {
 	size_t n_rows, rows_capacity;
 	struct group *groups;
 	size_t n_groups, groups_capacity;
-	uint32_t *group_of; /* of each bucket of the others */
-	size_t n_grouped, group_of_capacity;
+	struct wait_row *wait_rows; /* of each bucket of the others */
+	size_t n_wait_rows, wait_rows_capacity;
 	struct dp_map by_stack; /* → group */
 };
 
@@ -59,7 +70,7 @@ struct dp_go_source {
 	struct list lists[N_LISTS];
 	uint64_t *frames; /* of one stack */
 	size_t frames_capacity;
-	uint64_t n_failed, n_negative;
+	uint64_t n_failed, n_negative, n_late;
 };
 
 static int intern(struct dp_go_source *source, const struct dp_go_bucket *bucket, uint32_t *ret)
@@ -88,13 +99,20 @@ static int take_heap(struct dp_go_source *source, bool as_base)
 
 		dp_go_buckets_get(list->buckets, i, &bucket);
 		if (i == list->n_rows) {
-			*row = (struct heap_row){.size = bucket.size,
-						 .base_allocs = as_base ? bucket.allocs : 0};
+			*row = (struct heap_row){.size = bucket.size, .needs_base = as_base};
 			r = intern(source, &bucket, &row->stack);
 			if (r < 0)
 				break;
 			list->n_rows++;
 		}
+		if (!bucket.is_known)
+			continue;
+		if (row->needs_base) {
+			row->base_allocs = bucket.allocs;
+			row->needs_base = false;
+			source->n_late += !as_base;
+		}
+		row->is_known = true;
 		row->allocs = bucket.allocs;
 		row->frees = bucket.frees;
 	}
@@ -121,21 +139,22 @@ static int find_group(struct list *list, uint32_t stack, uint32_t *ret)
 	return 0;
 }
 
-static int take_new_wait_buckets(struct dp_go_source *source, struct list *list)
+static int take_new_wait_buckets(struct dp_go_source *source, struct list *list, bool as_base)
 {
 	size_t n = dp_go_buckets_count(list->buckets);
 	struct dp_go_bucket bucket;
 	uint32_t stack;
-	int r = dp_array_reserve((void **)&list->group_of, &list->group_of_capacity, n,
-				 sizeof(*list->group_of));
+	int r = dp_array_reserve((void **)&list->wait_rows, &list->wait_rows_capacity, n,
+				 sizeof(*list->wait_rows));
 
-	for (size_t i = list->n_grouped; r == 0 && i < n; i++) {
+	for (size_t i = list->n_wait_rows; r == 0 && i < n; i++) {
+		list->wait_rows[i] = (struct wait_row){.needs_base = as_base};
 		dp_go_buckets_get(list->buckets, i, &bucket);
 		r = intern(source, &bucket, &stack);
 		if (r == 0)
-			r = find_group(list, stack, &list->group_of[i]);
+			r = find_group(list, stack, &list->wait_rows[i].group);
 		if (r == 0)
-			list->n_grouped = i + 1;
+			list->n_wait_rows = i + 1;
 	}
 	return r;
 }
@@ -181,6 +200,26 @@ static void advance(struct dp_go_source *source, enum dp_go_list which, struct g
 	group->last_cycles = group->cycles;
 }
 
+/* Adds a bucket to its group; what it had before it could first be read whole does not count. */
+static void add_to_group(struct dp_go_source *source, struct list *list, struct wait_row *row,
+			 const struct dp_go_bucket *bucket, bool as_base)
+{
+	struct group *group = &list->groups[row->group];
+
+	if (!bucket->is_known)
+		return;
+	if (row->needs_base && !as_base) {
+		row->base_count = bucket->count;
+		row->base_cycles = bucket->cycles;
+		source->n_late++;
+	}
+	row->needs_base = false;
+	if (__builtin_add_overflow(group->count, bucket->count - row->base_count, &group->count) ||
+	    __builtin_add_overflow(group->cycles, bucket->cycles - row->base_cycles,
+				   &group->cycles))
+		source->n_negative++;
+}
+
 static void take_waits(struct dp_go_source *source, enum dp_go_list which, bool as_base)
 {
 	struct list *list = &source->lists[which];
@@ -188,13 +227,9 @@ static void take_waits(struct dp_go_source *source, enum dp_go_list which, bool 
 
 	for (size_t g = 0; g < list->n_groups; g++)
 		list->groups[g].count = list->groups[g].cycles = 0;
-	for (size_t i = 0; i < list->n_grouped; i++) {
-		struct group *group = &list->groups[list->group_of[i]];
-
+	for (size_t i = 0; i < list->n_wait_rows; i++) {
 		dp_go_buckets_get(list->buckets, i, &bucket);
-		if (__builtin_add_overflow(group->count, bucket.count, &group->count) ||
-		    __builtin_add_overflow(group->cycles, bucket.cycles, &group->cycles))
-			source->n_negative++;
+		add_to_group(source, list, &list->wait_rows[i], &bucket, as_base);
 	}
 	for (size_t g = 0; g < list->n_groups; g++)
 		advance(source, which, &list->groups[g], as_base);
@@ -239,10 +274,20 @@ static int update(struct dp_go_source *source, enum dp_go_list which, bool as_ba
 		return r < 0 ? r : 0;
 	if (which == DP_GO_HEAP)
 		return take_heap(source, as_base);
-	r = take_new_wait_buckets(source, &source->lists[which]);
+	r = take_new_wait_buckets(source, &source->lists[which], as_base);
 	if (r == 0)
 		take_waits(source, which, as_base);
 	return r;
+}
+
+static bool is_all_known(const struct dp_go_buckets *buckets)
+{
+	size_t n = dp_go_buckets_count(buckets);
+	struct dp_go_bucket bucket = {.is_known = true};
+
+	for (size_t i = 0; bucket.is_known && i < n; i++)
+		dp_go_buckets_get(buckets, i, &bucket);
+	return bucket.is_known;
 }
 
 static int open_list(struct dp_go_source *source, enum dp_go_list which)
@@ -251,8 +296,11 @@ static int open_list(struct dp_go_source *source, enum dp_go_list which)
 
 	if (r == -ENOENT)
 		return 0;
-	if (r == 0)
+	for (int i = 0; r == 0 && i < MAX_BASE_READINGS; i++) {
 		r = update(source, which, true);
+		if (r == 0 && is_all_known(source->lists[which].buckets))
+			break;
+	}
 	return r == 0 && source->n_failed > 0 ? -ESRCH : r;
 }
 
@@ -321,7 +369,7 @@ void dp_go_source_free(struct dp_go_source *source)
 		dp_go_buckets_free(list->buckets);
 		free(list->rows);
 		free(list->groups);
-		free(list->group_of);
+		free(list->wait_rows);
 		dp_map_clear(&list->by_stack);
 	}
 	if (source->memory_fd >= 0)
@@ -345,6 +393,8 @@ static int feed_heap(const struct list *list, struct dp_delta *delta)
 		int64_t values[DP_DELTA_MAX_VALUES] = {0};
 		int r;
 
+		if (!row->is_known)
+			continue;
 		values[0] = (int64_t)(row->allocs - row->base_allocs);
 		values[2] = (int64_t)(row->allocs - row->frees);
 		r = dp_delta_add(delta, row->stack, row->size, values);
@@ -421,6 +471,7 @@ void dp_go_source_get_stats(const struct dp_go_source *source, struct dp_go_sour
 {
 	*ret = (struct dp_go_source_stats){.rates = source->rates,
 					   .n_failed = source->n_failed,
+					   .n_late = source->n_late,
 					   .n_negative = source->n_negative};
 	for (size_t i = 0; i < N_LISTS; i++) {
 		if (source->lists[i].buckets)

@@ -28,6 +28,8 @@ struct dp_go_source_stats {
 	uint64_t read_ns[3];		     /* what the last reading of each took */
 	uint64_t n_failed;   /* readings that gave nothing: the figures before were kept */
 	uint64_t n_negative; /* counters that went back: not counted */
+	uint64_t n_late;     /* buckets that could not be read whole when the source was made: they
+				count from their first reading on */
 };
 
 /*

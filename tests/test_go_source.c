@@ -256,6 +256,62 @@ static void counters_that_go_back_are_counted_and_give_no_row(void **state)
 	clear(&f);
 }
 
+/* The runtime's lock is held all the time that the source is being made. */
+static void a_bucket_that_cannot_be_read_at_the_attach_counts_from_its_first_reading(void **state)
+{
+	struct dp_go_source_stats stats;
+	struct fixture f;
+	uint64_t *record;
+
+	(void)state;
+	make(&f, 24);
+	f.fake->block_rate = 1;
+	record = go_fake_add(f.fake, DP_GO_BLOCK, 0, stack, 3);
+	set_event(record, 24, 1000, 3000000);
+	f.fake->events_lock = 1;
+	attach(&f, DP_GO_BLOCK);
+	f.fake->events_lock = 0;
+	set_event(record, 24, 1010, 3300000);
+	profile(&f, DP_GO_BLOCK);
+	assert_int_equal(f.n_rows, 0);
+	dp_go_source_get_stats(f.source, &stats);
+	assert_int_equal(stats.n_late, 1);
+	set_event(record, 24, 1015, 3600000);
+	profile(&f, DP_GO_BLOCK);
+	assert_int_equal(f.n_rows, 1);
+	assert_int_equal(f.rows[0].values[0], 5);
+	assert_int_equal(f.rows[0].values[1], 100000);
+	clear(&f);
+}
+
+static void the_same_of_the_heap(void **state)
+{
+	struct dp_go_source_stats stats;
+	struct fixture f;
+	uint64_t *record;
+
+	(void)state;
+	make(&f, 24);
+	record = go_fake_add(f.fake, DP_GO_HEAP, 96, stack, 3);
+	go_fake_set(f.fake, record, -1, 96, 1000, 400);
+	go_fake_set(f.fake, record, 0, 96, 10, 0);
+	f.fake->heap_lock = 1;
+	attach(&f, DP_GO_HEAP);
+	profile(&f, DP_GO_HEAP);
+	assert_int_equal(f.n_rows, 0); /* nothing is known of it */
+	f.fake->heap_lock = 0;
+	profile(&f, DP_GO_HEAP);
+	dp_go_source_get_stats(f.source, &stats);
+	assert_int_equal(stats.n_late, 1);
+	assert_int_equal(f.n_rows, 1);
+	assert_int_equal(f.rows[0].values[0], 0);
+	assert_int_equal(f.rows[0].values[2], 610);
+	go_fake_set(f.fake, record, 0, 96, 17, 0);
+	profile(&f, DP_GO_HEAP);
+	assert_int_equal(f.rows[0].values[0], 7);
+	clear(&f);
+}
+
 /* The process is a child that shares nothing; its end is the end of its memory. */
 static void what_is_read_after_the_end_is_as_it_was_before(void **state)
 {
@@ -379,6 +435,9 @@ int main(void)
 			delays_are_differences_of_converted_ticks_over_equal_stacks_together),
 		cmocka_unit_test(a_mutex_event_before_go_1_20_counts_as_often_as_the_fraction_says),
 		cmocka_unit_test(counters_that_go_back_are_counted_and_give_no_row),
+		cmocka_unit_test(
+			a_bucket_that_cannot_be_read_at_the_attach_counts_from_its_first_reading),
+		cmocka_unit_test(the_same_of_the_heap),
 		cmocka_unit_test(what_is_read_after_the_end_is_as_it_was_before),
 		cmocka_unit_test(a_process_that_cannot_be_read_is_refused),
 		cmocka_unit_test(no_allocation_that_fails_leaks_or_loses),
