@@ -267,10 +267,27 @@ static int add_debuginfod(struct dp_pprof *profile, const struct dp_session *ses
 		   N(stats.n_over_limit));
 }
 
-/* What the program itself has set. */
-static int add_go_settings(struct dp_pprof *profile, enum dp_kind kind,
-			   const struct dp_go_runtime *runtime, const struct dp_session_stats *now)
+/* Who has set a rate. @wish: what we were asked to. */
+static const char *whose(uint64_t wish)
 {
+	return wish ? "written by us" : "the program's own";
+}
+
+static int add_go_events_rate(struct dp_pprof *profile, const char *name, uint64_t rate,
+			      uint64_t wish, const struct dp_go_rates *rates)
+{
+	if (rate == 0)
+		return add(profile, "%s: 0, the program has switched it off since the attach",
+			   name);
+	return add(profile, "%s: %llu (%s), %.0f ticks a second", name, N(rate), whose(wish),
+		   rates->ticks_per_ns * 1e9);
+}
+
+static int add_go_settings(struct dp_pprof *profile, enum dp_kind kind,
+			   const struct dp_session *session, const struct dp_session_stats *now)
+{
+	const struct dp_go_wishes *wishes = &dp_session_options(session)->go_wishes;
+	const struct dp_go_runtime *runtime = dp_session_go_runtime(session);
 	const struct dp_go_rates *rates = &now->go.rates;
 	int r = add(profile,
 		    "source: what the runtime of %s keeps by itself, read from the process's "
@@ -279,20 +296,19 @@ static int add_go_settings(struct dp_pprof *profile, enum dp_kind kind,
 
 	if (r < 0)
 		return r;
-	if (kind == DP_KIND_HEAP && rates->heap_disabled)
+	if (kind == DP_KIND_HEAP && rates->heap_disabled && rates->heap_bytes <= 0)
 		return add(profile, "heap rate: 0, Go's linker has switched memory profiling off, "
 				    "as nothing in the program reads it");
 	if (kind == DP_KIND_HEAP)
 		return add(profile,
-			   "heap rate: %lld bytes (the program's own, values scaled); figures as "
-			   "of its last finished collections",
-			   (long long)rates->heap_bytes);
+			   "heap rate: %lld bytes (%s, values scaled); figures as of its last "
+			   "finished collections",
+			   (long long)rates->heap_bytes, whose(wishes->heap_bytes));
 	if (kind == DP_KIND_BLOCK)
-		return add(profile,
-			   "block rate: %llu ticks (the program's own), %.0f ticks a second",
-			   N(rates->block_ticks), rates->ticks_per_ns * 1e9);
-	return add(profile, "mutex fraction: 1 in %llu (the program's own), %.0f ticks a second",
-		   N(rates->mutex_fraction), rates->ticks_per_ns * 1e9);
+		return add_go_events_rate(profile, "block rate in ticks", rates->block_ticks,
+					  wishes->block_ns, rates);
+	return add_go_events_rate(profile, "mutex fraction, 1 in", rates->mutex_fraction,
+				  wishes->mutex_fraction, rates);
 }
 
 static int add_go_buckets(struct dp_pprof *profile, const struct dp_go_buckets_stats *before,
@@ -315,7 +331,7 @@ static int add_go(struct dp_pprof *profile, enum dp_kind kind, const struct dp_s
 	int r = add_process(profile, session);
 
 	if (r == 0)
-		r = add_go_settings(profile, kind, dp_session_go_runtime(session), now);
+		r = add_go_settings(profile, kind, session, now);
 	if (r == 0)
 		r = add_go_buckets(profile, &before->go.lists[list], &now->go.lists[list],
 				   now->go.read_ns[list]);

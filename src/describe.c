@@ -103,14 +103,32 @@ static void describe_go_limits(const struct dp_session *session,
 		    dp_session_why_no_go_waits(session));
 	if (!dp_session_has(session, DP_KIND_HEAP))
 		return;
-	if (rates->heap_disabled)
+	if (rates->heap_bytes > 0)
+		return;
+	say(describe, "its heap profile stays empty: %s%s",
+	    rates->heap_disabled
+		    ? "nothing in the program reads one, so Go's linker has switched memory "
+		      "profiling off; build it with an import of net/http/pprof or runtime/pprof"
+		    : "the program has set runtime.MemProfileRate to 0",
+	    dp_session_go_runtime(session)->layout.minor >= DP_GO_HEAP_RATE_MINOR
+		    ? ", or switch it on with --go-heap-rate"
+		    : "");
+}
+
+/* What a process that is no Go program is told where it has to do with Go. */
+static void describe_no_go(const struct dp_session *session, const struct describe *describe)
+{
+	const struct dp_go_wishes *wishes = &dp_session_options(session)->go_wishes;
+	const char *library = dp_session_go_library(session);
+
+	if (library)
 		say(describe,
-		    "its heap profile stays empty: nothing in the program reads one, so Go's "
-		    "linker has switched memory profiling off; build it with an import of "
-		    "net/http/pprof or runtime/pprof");
-	else if (rates->heap_bytes <= 0)
-		say(describe, "its heap profile stays empty: the program has set "
-			      "runtime.MemProfileRate to 0");
+		    "has Go code in a library, %s, whose own heap and goroutines are not profiled; "
+		    "what its C code allocates is, and where its scheduler waits is in block",
+		    library);
+	if (wishes->heap_bytes || wishes->block_ns || wishes->mutex_fraction)
+		say(describe, "it is no Go program: --go-heap-rate, --go-block-rate and "
+			      "--go-mutex-fraction do nothing");
 }
 
 void dp_describe_limits(struct dp_session *session, dp_describe_line *line, void *context)
@@ -122,6 +140,8 @@ void dp_describe_limits(struct dp_session *session, dp_describe_line *line, void
 	dp_session_get_stats(session, &stats);
 	if (dp_session_go_runtime(session))
 		describe_go_limits(session, &stats, &describe);
+	else
+		describe_no_go(session, &describe);
 	if (stats.no_returns)
 		say(&describe, "%s; what is in use is not known (inuse_* are 0)", stats.no_returns);
 	if (safety->off & DP_OFF_CALLCHAINS)

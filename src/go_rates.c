@@ -12,9 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The first Go whose allocator looks whether the rate has changed. */
-#define HEAP_RATE_MINOR 24
-
 /* One of the three. */
 struct wish {
 	const char *option;
@@ -46,7 +43,8 @@ static int change(struct dp_go_changes *changes, const struct wish *wish, pid_t 
 	if (wish->is_on)
 		return dp_error_set(err, -EBUSY,
 				    "pid %d: --%s: the program has this profile on already, at a "
-				    "rate of its own; leave the option out",
+				    "rate of its own or one that was left behind; leave the option "
+				    "out",
 				    pid, wish->option);
 	if (wish->avma == 0)
 		return dp_error_set(err, -ENOENT,
@@ -113,11 +111,11 @@ int dp_go_rates_change(const struct dp_go_runtime *runtime, const struct dp_go_w
 	if (r < 0)
 		return dp_error_set(err, r, "pid %d: reading its memory: %s", runtime->pid,
 				    strerror(-r));
-	if (wishes->heap_bytes && runtime->layout.minor < HEAP_RATE_MINOR)
+	if (wishes->heap_bytes && runtime->layout.minor < DP_GO_HEAP_RATE_MINOR)
 		return dp_error_set(err, -EOPNOTSUPP,
 				    "pid %d: --go-heap-rate: a program of %s takes no rate over "
 				    "while it runs, only those from Go 1.%d on do; leave it out",
-				    runtime->pid, runtime->version, HEAP_RATE_MINOR);
+				    runtime->pid, runtime->version, DP_GO_HEAP_RATE_MINOR);
 	r = open_memory(runtime, err);
 	if (r < 0)
 		return r;

@@ -13,6 +13,9 @@
  * target's memory, and only where the user asked for it.
  */
 
+/* The first Go, 1.MINOR, whose allocator looks whether the rate has changed. */
+#define DP_GO_HEAP_RATE_MINOR 24
+
 /* What is to be switched on; 0: left alone. */
 struct dp_go_wishes {
 	uint64_t heap_bytes; /* runtime.MemProfileRate */

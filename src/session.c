@@ -230,6 +230,15 @@ const struct dp_go_source *dp_session_go_source(const struct dp_session *session
 	return session->go;
 }
 
+const char *dp_session_go_library(const struct dp_session *session)
+{
+	struct dp_module_info info;
+
+	if (session->go || !dp_module_get(session->modules, session->go_library, &info))
+		return NULL;
+	return info.path;
+}
+
 const char *dp_session_why_no_go_waits(const struct dp_session *session)
 {
 	const char *text = session->why_no_go_waits.text;

@@ -164,6 +164,12 @@ int dp_session_feed(struct dp_session *session, enum dp_kind kind, struct dp_del
 const struct dp_go_source *dp_session_go_source(const struct dp_session *session,
 						enum dp_kind kind);
 
+/*
+ * The path of a library with Go code that a process has loaded which is no Go program; NULL: there
+ * is none. Borrowed.
+ */
+const char *dp_session_go_library(const struct dp_session *session);
+
 /* Why a Go program's waits that its runtime keeps no profile of cannot be seen; NULL: they can. */
 const char *dp_session_why_no_go_waits(const struct dp_session *session);
 

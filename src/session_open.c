@@ -11,6 +11,7 @@
 #include "src/base/frame.h"
 #include "src/base/proc_stat.h"
 #include "src/session_parts.h"
+#include "symbolize/go_binary.h"
 
 #define MAX_STACKS (1u << 20)
 #define MAX_FRAMES ((size_t)1 << 26)
@@ -326,6 +327,20 @@ static int keep_safe(struct dp_session *session, struct dp_error *err)
 	return 0;
 }
 
+/* A module that Go's linker made, or 0. */
+static uint32_t find_go_library(const struct dp_session *session)
+{
+	uint32_t n = dp_modules_count(session->modules);
+
+	for (uint32_t id = 1; id <= n; id++) {
+		int fd = dp_module_fd(session->modules, id);
+
+		if (fd >= 0 && dp_file_is_go(fd))
+			return id;
+	}
+	return 0;
+}
+
 /*
  * A Go program's runtime keeps profiles by itself: then these are read, and probes are for what its
  * C code allocates.
@@ -340,6 +355,8 @@ static int look_for_go(struct dp_session *session, struct dp_error *err)
 	if (r == 0)
 		r = dp_go_runtime_find(&runtime, session->modules, session->space, options->pid,
 				       err);
+	if (r == 1)
+		session->go_library = find_go_library(session);
 	if (r != 0)
 		return r < 0 ? r : 0;
 	session->probes_heap = options->cheap;

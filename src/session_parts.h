@@ -34,6 +34,7 @@ struct dp_session {
 	struct dp_pairing *pairing;
 	struct dp_contention *contention;
 	struct dp_go_source *go; /* NULL: it is no Go program */
+	uint32_t go_library; /* a module with Go code in a process that is no Go program; 0: none */
 	struct dp_go_changes go_changes;
 	struct dp_go_watch go_watch;	 /* its waits, where the runtime keeps no profile of them */
 	struct dp_error why_no_go_waits; /* why there are none; "" otherwise */
