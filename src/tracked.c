@@ -175,8 +175,7 @@ static void show_status(const struct dp_tracked *tracked, const struct deltaprof
 	char text[1024];
 	size_t n = 0;
 
-	/* What a Go program's runtime has sampled is no event of ours. */
-	if (now->n_allocations > 0)
+	if (tracked->heap)
 		n += show_sampled(sampled, sizeof(sampled), "allocations",
 				  now->n_allocations_sampled - before->n_allocations_sampled,
 				  now->n_allocations - before->n_allocations);
