@@ -176,6 +176,12 @@ static int add_unwinding(struct dp_pprof *profile, const struct dp_session_stats
 		   GREW(n_stacks_missing), GREW(unwind.n_cfi_bad), GREW(unwind.n_files_no_room));
 }
 
+static int add_addresses(struct dp_pprof *profile, const struct dp_report_counts *counts)
+{
+	return add(profile, "addresses: in this profile %llu, unresolved %llu",
+		   N(counts->n_locations), N(counts->n_unresolved));
+}
+
 static int add_records(struct dp_pprof *profile, const struct dp_session_stats *before,
 		       const struct dp_session_stats *now, const struct dp_report_counts *counts)
 {
@@ -207,10 +213,7 @@ static int add_records(struct dp_pprof *profile, const struct dp_session_stats *
 			"was called "
 			"until others were found is missing",
 			GREW(sampler.n_gaps));
-	if (r == 0)
-		r = add(profile, "addresses: in this profile %llu, unresolved %llu",
-			N(counts->n_locations), N(counts->n_unresolved));
-	return r;
+	return r == 0 ? add_addresses(profile, counts) : r;
 }
 
 static int add_heap(struct dp_pprof *profile, const struct dp_session *session,
@@ -283,6 +286,7 @@ static int add_go_events_rate(struct dp_pprof *profile, const char *name, uint64
 		   rates->ticks_per_ns * 1e9);
 }
 
+/* What the program itself has set, or we in it. */
 static int add_go_settings(struct dp_pprof *profile, enum dp_kind kind,
 			   const struct dp_session *session, const struct dp_session_stats *now)
 {
@@ -352,10 +356,7 @@ static int add_go(struct dp_pprof *profile, enum dp_kind kind, const struct dp_s
 			"%llu, negative %llu",
 			N(counts->n_stacks), N(now->n_stacks), GREW(n_stacks_overflowed),
 			N(counts->n_overflowed), N(counts->n_suppressed) + GREW(go.n_negative));
-	if (r == 0)
-		r = add(profile, "addresses: in this profile %llu, unresolved %llu",
-			N(counts->n_locations), N(counts->n_unresolved));
-	return r;
+	return r == 0 ? add_addresses(profile, counts) : r;
 }
 
 /* Goroutines' waits, seen from probes. */
